@@ -1,0 +1,57 @@
+// Backend: how a node is computed. A table of kernels, and what a kernel may prepare once per plan (a library's
+// primitive, scratch memory). Kernels see tensors and attributes; they do not know that graphs exist.
+//
+// The contract of a kernel: it writes every element of every output it is given, skips an output whose data is null
+// (nobody reads it), never allocates, never throws, and accepts output 0 on top of the input named `inplace` in its
+// Op record. Its result has the same bits for any number of threads.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "mora/core/tensor.hpp"
+#include "mora/graph/attrs.hpp"
+#include "mora/ops/ops.hpp"
+
+namespace mora {
+
+struct KernelArgs {
+  std::span<const Tensor> in;
+  std::span<const Tensor> out;
+  const Attrs& attrs;
+  void* scratch;      // as many bytes as prepare() asked for, 64-byte aligned
+  const void* state;  // what prepare() made
+};
+using Kernel = void (*)(const KernelArgs&);
+
+// One node, before memory is known.
+struct OpCall {
+  OpId op;
+  std::span<const Type> in;
+  std::span<const Type> out;
+  std::span<const uint8_t> read;  // read[i]: output i is needed
+  const Attrs& attrs;
+};
+
+struct Prepared {
+  size_t scratch_bytes = 0;
+  std::shared_ptr<const void> state;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual Kernel kernel(const OpCall& call) const = 0;
+  virtual Prepared prepare(const OpCall& call) const = 0;
+};
+
+// Who multiplies matrices on the CPU. automatic: oneDNN where it was found at build time and suits the shape, else Eigen.
+enum class MatmulProvider { automatic, onednn, eigen };
+
+bool has_onednn();
+std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider = MatmulProvider::automatic);
+
+}  // namespace mora

@@ -1,0 +1,113 @@
+// RunConfig: everything that a run can be told. Names follow Hugging Face where it has one.
+//
+// The structs hold defaults; run_config.cpp declares each field's range and description once.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mora/config/field.hpp"
+
+namespace mora {
+
+struct ModelConfig {
+  std::filesystem::path path;       // Hugging Face folder to start from
+  std::filesystem::path config;     // or: config.json of a model to initialise from scratch
+  std::filesystem::path tokenizer;  // empty: tokenizer.model in `path`
+  std::string dtype = "float32";
+
+  void fields(Fields& f);
+};
+
+struct AdapterConfig {
+  std::string method = "lora";
+  std::vector<std::string> target_modules = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                             "gate_proj", "up_proj", "down_proj"};
+  int64_t r = 8;
+  double lora_alpha = 16;
+  bool use_rslora = false;
+  std::string operation = "sharing";  // key "operator"
+  std::string grouping = "strided";
+  double lora_dropout = 0;
+
+  void fields(Fields& f);
+};
+
+struct DataConfig {
+  int64_t pairs = 64;
+  int64_t data_seed = 0;
+  std::filesystem::path file;
+  std::string loss_on = "all";
+  std::vector<std::filesystem::path> train_files;
+  std::vector<std::filesystem::path> validation_files;
+  int64_t block_size = 256;
+  std::string text_field = "text";
+
+  void fields(Fields& f, const std::string& task);
+};
+
+struct TrainConfig {
+  double learning_rate = 1e-3;
+  int64_t per_device_train_batch_size = 16;
+  int64_t gradient_accumulation_steps = 1;
+  int64_t max_steps = -1;
+  double num_train_epochs = 1.0;
+  std::string lr_scheduler_type = "linear";
+  int64_t warmup_steps = 0;
+  double weight_decay = 0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  int64_t logging_steps = 10;
+  int64_t save_steps = 0;
+  std::vector<int64_t> save_at;
+  int64_t save_total_limit = 0;
+  int64_t eval_steps = 0;
+
+  void fields(Fields& f);
+};
+
+struct EvalConfig {
+  int64_t batch_size = 64;
+  int64_t max_new_tokens = 64;
+  int64_t num_samples = 0;
+
+  void fields(Fields& f);
+};
+
+struct EngineConfig {
+  std::string matmul = "auto";
+  int64_t threads = 0;
+
+  void fields(Fields& f);
+};
+
+struct RunConfig {
+  std::string task;                  // required
+  std::filesystem::path output_dir;  // required
+  int64_t seed = 42;
+  ModelConfig model;
+  AdapterConfig adapter;
+  DataConfig data;
+  TrainConfig train;
+  EvalConfig eval;
+  EngineConfig engine;
+
+  void fields(Fields& f);
+};
+
+// See parse_fields: all problems of the file and the overrides in one Error(usage), one a line.
+void parse_config(const std::filesystem::path& file, std::span<const std::string> overrides,
+                  RunConfig& config);
+
+// The resolved configuration; parse_config of this text gives the same configuration.
+std::string to_json_text(const RunConfig& config);
+
+// Markdown for the reference page of the documentation.
+std::string document_config();
+
+}  // namespace mora

@@ -1,0 +1,51 @@
+// Element types. f32 is the working type, bf16 a storage type, f64 exists for gradient checks, i32 for ids and positions.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <ostream>
+#include <string_view>
+
+namespace mora {
+
+enum class DType : uint8_t { f32, bf16, f64, i32 };
+
+size_t size_of(DType dtype);
+std::string_view name_of(DType dtype);
+inline std::ostream& operator<<(std::ostream& out, DType dtype) { return out << name_of(dtype); }
+
+// The upper half of an IEEE float; conversion rounds to nearest even and keeps NaN a NaN.
+struct bf16 {
+  uint16_t bits;
+
+  bf16() = default;
+  explicit bf16(float value) {
+    const uint32_t u = std::bit_cast<uint32_t>(value);
+    const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+    bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40u)
+               : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+  }
+  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+};
+
+template <class T>
+constexpr DType dtype_of();
+template <>
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+constexpr DType dtype_of<bf16>() {
+  return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
+template <>
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
+
+}  // namespace mora

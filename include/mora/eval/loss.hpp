@@ -1,0 +1,20 @@
+// Mean loss over held-out examples, without gradients or dropout.
+#pragma once
+
+#include "mora/backend/backend.hpp"
+#include "mora/models/llama.hpp"
+#include "mora/plan/plan.hpp"
+#include "mora/train/example_source.hpp"
+
+namespace mora {
+
+struct MeanLoss {
+  double loss = 0;    // nats per weighted token
+  double tokens = 0;  // sum of weights
+};
+
+// Over the first `count` examples (0: all), packed `batch_size` at a time.
+MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data, int64_t count,
+                   int64_t batch_size, const Backend& backend, Workspace& workspace);
+
+}  // namespace mora

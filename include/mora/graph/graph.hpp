@@ -1,0 +1,107 @@
+// Graph: what is computed. Nodes in the order they were written, single assignment, checked while being built.
+//
+// Leaves are bound to memory that outlives the graph (parameters, batches, caches). Everything else is a value that a
+// plan places. All errors of shape and type appear here, with the scope of the node; a plan has nothing left to refuse.
+#pragma once
+
+#include <cstdint>
+#include <array>
+#include <deque>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mora/core/tensor.hpp"
+#include "mora/graph/attrs.hpp"
+
+namespace mora {
+
+class Graph;
+
+// A value of a graph; behaves like a number in formulas.
+struct Var {
+  Graph* graph = nullptr;
+  int id = -1;
+
+  explicit operator bool() const { return graph != nullptr; }
+  const Type& type() const;
+  const Shape& shape() const;
+};
+
+struct Op;
+
+struct Node {
+  const Op* op;
+  Attrs attrs;
+  std::vector<int> in;
+  std::vector<int> out;
+  std::string scope;  // "model.layers.3.self_attn.q_proj"
+};
+
+struct Value {
+  Type type;
+  int producer = -1;  // node, or -1 for a leaf
+  Tensor bound;       // a leaf's memory
+  std::string name;   // a leaf's name
+};
+
+// What a vector-Jacobian product is given: dout[i] is empty where no gradient reaches output i.
+struct VjpArgs {
+  const Node& node;
+  std::span<const Var> in;
+  std::span<const Var> out;
+  std::span<const Var> dout;
+  std::span<const uint8_t> wanted;
+
+  bool wants(size_t input) const { return wanted[input] != 0; }
+};
+
+// Everything the library knows about an operation, in one place.
+struct Op {
+  std::string_view name;
+  int id = -1;                                                         // row in a backend's kernel table; -1: no kernel
+  std::vector<Type> (*infer)(std::span<const Type> in, const Attrs&);  // throws Error(internal) naming the shapes
+  std::vector<Var> (*vjp)(const VjpArgs&) = nullptr;  // one Var per input, empty where not wanted; null: none exists
+  int inplace = -1;        // output 0 may take over the memory of this input
+  uint32_t mutates = 0;    // bit i: the kernel updates the bound input i; such a node is never dead code
+};
+
+class Graph {
+ public:
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  Var bind(const Tensor& memory, std::string name);
+  std::vector<Var> emit(const Op& op, const Attrs& attrs, std::span<const Var> in);
+
+  const std::deque<Node>& nodes() const { return nodes_; }
+  const std::deque<Value>& values() const { return values_; }
+  const Value& value(int id) const { return values_[static_cast<size_t>(id)]; }
+
+  // Names the nodes written while it lives: scope("model") / scope("layers.0") / ...
+  class ScopeGuard {
+   public:
+    ScopeGuard(Graph& graph, std::string_view name);
+    ~ScopeGuard();
+    ScopeGuard(const ScopeGuard&) = delete;
+    ScopeGuard& operator=(const ScopeGuard&) = delete;
+
+   private:
+    Graph& graph_;
+    std::string outer_;
+  };
+  [[nodiscard]] ScopeGuard scope(std::string_view name) { return {*this, name}; }
+
+ private:
+  std::deque<Node> nodes_;
+  std::deque<Value> values_;
+  std::string scope_;
+};
+
+// The same bytes under another shape: an alias, no kernel, no copy. Differentiable.
+Var reshape(Var x, const Shape& shape);
+extern const Op kReshape;
+
+}  // namespace mora

@@ -1,0 +1,79 @@
+// LLaMA, exactly as transformers' LlamaForCausalLM: RMSNorm, half-split RoPE, grouped-query attention, SwiGLU, tied or
+// untied output. Parameters carry the Hugging Face names by construction.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "mora/nn/linear.hpp"
+
+namespace mora {
+
+struct LlamaConfig {
+  int64_t vocab_size = 32000;
+  int64_t hidden_size = 4096;
+  int64_t intermediate_size = 11008;
+  int64_t num_hidden_layers = 32;
+  int64_t num_attention_heads = 32;
+  int64_t num_key_value_heads = 32;
+  int64_t head_dim = 128;
+  int64_t max_position_embeddings = 2048;
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000.0;
+  double initializer_range = 0.02;
+  bool tie_word_embeddings = false;
+  int64_t bos_token_id = 1;
+  int64_t eos_token_id = 2;
+};
+
+// Reads an HF config.json. Missing keys take transformers' defaults; what is not supported (another architecture or
+// activation, biases, scaled RoPE) is Error(data) by name, never ignored.
+LlamaConfig read_llama_config(const std::filesystem::path& file);
+std::string to_json_text(const LlamaConfig& config, DType dtype);
+
+// How the layers attend: packed sequences when training, a cache when generating.
+//   attend(layer, q, k, v) -> [T, heads * head_dim], q and k already rotated
+using Attend = std::function<Var(int64_t layer, Var q, Var k, Var v)>;
+
+class Llama {
+ public:
+  // Declares the parameters in `store`; the caller allocates and fills them. `longest`: positions that RoPE's table
+  // covers, 0 for max_position_embeddings.
+  Llama(const LlamaConfig& config, ParameterStore& store, Training training, int64_t longest = 0);
+
+  // The normed hidden states [T, D] of tokens [T] i32 at positions [T] i32.
+  Var hidden(Context& context, Var tokens, Var positions, const Attend& attend) const;
+  Var output_weight(Context& context) const;  // [V, D]: lm_head, or the embedding when tied
+
+  // The attention over packed segments, for hidden().
+  Attend packed_attention(Var segment_start) const;
+
+  const LlamaConfig& config() const { return config_; }
+  int64_t longest() const { return rope_table_.view().shape()[0]; }
+  AttentionAttrs attention_attrs() const;
+  std::vector<Linear*> linears();
+
+ private:
+  struct Layer {
+    const Parameter *input_layernorm, *post_attention_layernorm;
+    Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
+  };
+  Var layer(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const;
+
+  LlamaConfig config_;
+  const Parameter *embed_tokens_, *norm_, *lm_head_ = nullptr;
+  std::deque<Layer> layers_;
+  OwnedTensor rope_table_;
+};
+
+// Hugging Face folders. load_weights fills every declared parameter that the folder's model.safetensors should hold
+// (adapters' are not in it) and lists all missing, unexpected and wrongly shaped tensors in one Error(data).
+void load_weights(ParameterStore& store, const LlamaConfig& config, const std::filesystem::path& folder);
+void save_model(const std::filesystem::path& folder, const LlamaConfig& config, const ParameterStore& store,
+                DType dtype);
+
+}  // namespace mora

@@ -1,0 +1,36 @@
+// Context: one graph being written by modules. Binds each parameter once, and knows whether this is training.
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "mora/nn/parameter.hpp"
+#include "mora/ops/ops.hpp"
+
+namespace mora {
+
+// What makes dropout reproducible: the run's seed and a bound [2] i32 tensor {step, micro step}.
+struct DropoutSource {
+  uint64_t seed;
+  Var step;
+};
+
+class Context {
+ public:
+  explicit Context(Graph& graph) : graph_(graph) {}
+
+  Graph& graph() const { return graph_; }
+  Var parameter(const Parameter& p);
+  Var constant(const Tensor& memory, const std::string& name);  // bound once per address
+
+  // Training with dropout; without it dropout layers are the identity, as in evaluation.
+  void enable_dropout(const DropoutSource& source) { dropout_ = source; }
+  const std::optional<DropoutSource>& dropout() const { return dropout_; }
+
+ private:
+  Graph& graph_;
+  std::map<const void*, Var> bound_;
+  std::optional<DropoutSource> dropout_;
+};
+
+}  // namespace mora

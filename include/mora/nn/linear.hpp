@@ -1,0 +1,35 @@
+// Linear: y = x W^T, plus the change of an adapter when one is attached.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "mora/nn/adapter.hpp"
+
+namespace mora {
+
+class Linear {
+ public:
+  // Declares <scope>.weight [out, in].
+  Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training);
+
+  Var operator()(Context& context, Var x) const;
+  void attach(std::unique_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
+
+  const std::string& path() const { return path_; }
+  const Parameter& weight() const { return *weight_; }
+  const Adapter* adapter() const { return adapter_.get(); }
+  int64_t in() const { return weight_->shape[1]; }
+  int64_t out() const { return weight_->shape[0]; }
+
+ private:
+  std::string path_;
+  Parameter* weight_;
+  std::unique_ptr<Adapter> adapter_;
+};
+
+// The adapter's change of the weight, Delta(I)^T, into `out` [out, in] (f32 or f64): one implementation of merging for
+// every linear method. W + delta_weight is the merged weight.
+void delta_weight(const Linear& linear, const Tensor& out);
+
+}  // namespace mora

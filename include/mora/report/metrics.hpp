@@ -1,0 +1,61 @@
+// What a run leaves for programs and for people: metrics.jsonl, summary.json, a live line and tables.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace mora {
+
+// An ordered record of named numbers and texts.
+using MetricValue = std::variant<int64_t, double, std::string>;
+using Record = std::vector<std::pair<std::string, MetricValue>>;
+
+// One line of JSON, numbers in full precision; NaN and infinities as the strings "NaN", "Infinity", "-Infinity".
+std::string to_json_line(const Record& record);
+
+// Appends records to a file, one a line, each flushed to the system.
+class MetricsLog {
+ public:
+  explicit MetricsLog(const std::filesystem::path& file);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+  void write(const Record& record);
+
+ private:
+  std::filesystem::path file_;
+  int descriptor_;
+};
+
+// Progress on stderr: one line that is rewritten on a terminal, plain lines elsewhere.
+class ProgressLine {
+ public:
+  ProgressLine();
+  ~ProgressLine();  // ends an open line
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  bool rewrites() const { return terminal_; }
+  void show(const std::string& text);
+  void end();
+
+ private:
+  bool terminal_;
+  size_t width_ = 0;
+};
+
+// "1:05" or "2:03:04"
+std::string duration(double seconds);
+
+// Largest resident memory of this process so far, in bytes.
+int64_t peak_memory();
+
+// One table of several runs' summary.json, columns aligned: method, operator, rank, trainable parameters, steps, loss,
+// the scores, seconds.
+std::string compare_runs(const std::vector<std::filesystem::path>& run_folders);
+
+}  // namespace mora

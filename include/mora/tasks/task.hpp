@@ -1,0 +1,54 @@
+// Task: the data of a run and how its result is scored. Trainer and evaluator know nothing else about it.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mora/config/run_config.hpp"
+#include "mora/eval/generator.hpp"
+#include "mora/text/tokenizer.hpp"
+#include "mora/train/example_source.hpp"
+
+namespace mora {
+
+struct Score {
+  std::string name;  // "character_accuracy"
+  double value;
+};
+
+struct Scores {
+  int64_t samples = 0;
+  std::vector<Score> values;
+};
+
+// The model that is scored.
+struct ScoredModel {
+  const Llama& model;
+  const ParameterStore& store;
+  const Backend& backend;
+  Workspace& workspace;
+};
+
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual const ExampleSource& train_data() const = 0;
+  virtual Scores score(const ScoredModel& scored, const EvalConfig& config) const = 0;
+
+  // Whether score() has anything to score (pretraining without validation files has not).
+  virtual bool can_score() const { return true; }
+
+  // Writes what is needed to score the run again later; nothing where the configuration says it all.
+  virtual void save_data(const std::filesystem::path& folder) const { static_cast<void>(folder); }
+};
+
+// What the task's data are for: training needs all of it, scoring only what is scored.
+enum class TaskUse { training, scoring };
+
+// The tokenizer must outlive the task.
+std::unique_ptr<Task> make_task(const RunConfig& config, const Tokenizer& tokenizer, TaskUse use);
+
+}  // namespace mora

@@ -1,0 +1,49 @@
+// Text to token ids and back.
+//
+// Invariant: encode(a) followed by encode_continuation(b) has encode(a) as its prefix, whatever b
+// is. A prompt encoded alone is therefore exactly what a model saw in training when prompt and
+// answer were encoded as two parts.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mora {
+
+// All members may be called from several threads at once.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // The ids of UTF-8 text that begins a sequence; no BOS or EOS is added. Bytes that are not UTF-8
+  // become U+FFFD.
+  virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+
+  // The ids of text that follows other text: as encode(), but without the space that some models
+  // (LLaMA's among them) put before the first word, and with leading white space kept.
+  virtual std::vector<int32_t> encode_continuation(std::string_view text) const = 0;
+
+  // The text of a sequence. BOS and EOS are nothing; a space that encode() would have put in front
+  // is taken off. An id outside [0, vocab_size) is Error(data).
+  virtual std::string decode(std::span<const int32_t> tokens) const = 0;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual std::optional<int32_t> bos() const = 0;
+  virtual std::optional<int32_t> eos() const = 0;
+
+  // One entry of the vocabulary as the model writes it, e.g. "▁the" or "<0x0A>". Error(data) as in
+  // decode().
+  virtual std::string piece(int32_t id) const = 0;
+};
+
+// Opens a SentencePiece model: the file, or tokenizer.model in the folder. A missing file or one
+// that is not a SentencePiece model is Error(data).
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder);
+
+}  // namespace mora

@@ -1,0 +1,168 @@
+// MoRA (Jiang et al. 2024, arXiv 2405.12130): delta(x) = decompress(M compress(dropout(x))), M: [R, R], starts at 0 and
+// has no scale. R = r_hat gives M as many numbers as LoRA of rank r has.
+//
+//   sharing     Eq. 6: features of a group are summed, outputs of a group get the same value. Groupings input_output;
+//               strided = authors' type 1, contiguous = 2, contiguous_strided = 3, strided_contiguous = 4.
+//   rotation    Eq. 9 (type 6): x is cut to blocks of R, block b turned by RoPE angles of position b; each through M.
+//   decoupling  Eq. 8: the same without the rotation.
+//   truncation  Eq. 4: the first R features to the first R outputs.
+//
+// A strided input is extended circularly to a multiple of R (the authors' padding), so feature p mod in stands at every
+// position p. Where the authors' code fails this map just continues: R > in repeats the input as often as needed, and
+// R >= in with rotation is a single unrotated block. Blocks that no output reads are not computed: the authors ignore
+// them, too.
+#include <algorithm>
+#include <cmath>
+
+#include "adapters/methods.hpp"
+
+namespace mora {
+
+int64_t mora_rank(int64_t in, int64_t out, int64_t r, std::string_view mora_operator) {
+  const double exact = std::sqrt(static_cast<double>((in + out) * r));
+  const auto rank = static_cast<int64_t>(exact + 0.5);
+  return mora_operator == "rotation" ? std::max<int64_t>(rank / 2 * 2, 2) : rank;
+}
+
+namespace adapters {
+
+namespace {
+
+class Mora : public Adapter {
+ public:
+  Mora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
+      : in_(in),
+        out_(out),
+        rank_(mora_rank(in, out, config.r, config.operation)),
+        path_(scope.path()),
+        dropout_(config.lora_dropout),
+        m_(scope.parameter("lora_A.weight", {rank_, rank_}, {Init::Kind::zeros}, Training::trained)) {}
+
+  Var delta(Context& context, Var x) const final {
+    return transform(context, input_dropout(context, x, dropout_, path_));
+  }
+
+ protected:
+  virtual Var transform(Context& context, Var x) const = 0;
+
+  Var multiply(Context& context, Var compressed) const {
+    return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes});
+  }
+
+  int64_t in_, out_, rank_;
+
+ private:
+  std::string path_;
+  double dropout_;
+  const Parameter& m_;
+};
+
+class Sharing final : public Mora {
+ public:
+  Sharing(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) : Mora(config, scope, in, out) {
+    const bool both = config.grouping == "contiguous";
+    if (both || config.grouping == "contiguous_strided") input_ = Grouping::contiguous;
+    if (both || config.grouping == "strided_contiguous") output_ = Grouping::contiguous;
+  }
+
+ private:
+  Var transform(Context& context, Var x) const override {
+    const Padding padding = input_ == Grouping::strided ? Padding::circular : Padding::none;
+    const Var z = multiply(context, fold(x, {.size = rank_, .grouping = input_, .padding = padding}));
+    return unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
+  }
+
+  Grouping input_ = Grouping::strided, output_ = Grouping::strided;
+};
+
+// What rotation and decoupling share: the same M for every block, then the blocks in a row, cut or tiled to `out`.
+class Blocks : public Mora {
+ public:
+  Blocks(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) : Mora(config, scope, in, out) {
+    const auto blocks_of = [this](int64_t features) { return (features + rank_ - 1) / rank_; };
+    blocks_ = std::min(blocks_of(in), blocks_of(out));
+  }
+
+ private:
+  virtual Var blocks(Context& context, Var x) const = 0;  // [T, in] -> [T, blocks_ * R]
+
+  Var transform(Context& context, Var x) const final {
+    const int64_t tokens = x.shape()[0], width = blocks_ * rank_;
+    const Var a = reshape(blocks(context, x), {tokens * blocks_, rank_});
+    const Var z = reshape(multiply(context, a), {tokens, width});
+    return unfold(z, {.size = out_, .grouping = Grouping::strided, .padding = Padding::none});
+  }
+
+ protected:
+  int64_t blocks_;
+};
+
+class Decoupling final : public Blocks {
+  using Blocks::Blocks;
+
+  Var blocks(Context&, Var x) const override {
+    return unfold(x, {.size = blocks_ * rank_, .grouping = Grouping::strided, .padding = Padding::none});
+  }
+};
+
+class Rotation final : public Blocks {
+ public:
+  Rotation(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
+      : Blocks(config, scope, in, out), table_({scope.store().working(), {blocks_, rank_}}) {
+    if (table_.view().dtype() == DType::f64) {
+      fill_table<double>();
+    } else {
+      fill_table<float>();
+    }
+  }
+
+ private:
+  // Row b: cos(b theta_k), sin(b theta_k) with theta_k = 10000^(-2k/R), k < R/2.
+  template <class T>
+  void fill_table() {
+    const auto table = table_.as<T>();
+    const int64_t half = rank_ / 2;
+    for (int64_t b = 0; b < blocks_; ++b) {
+      for (int64_t k = 0; k < half; ++k) {
+        const double angle = double(b) * std::pow(10000.0, -2.0 * double(k) / double(rank_));
+        table[static_cast<size_t>(b * rank_ + k)] = static_cast<T>(std::cos(angle));
+        table[static_cast<size_t>(b * rank_ + half + k)] = static_cast<T>(std::sin(angle));
+      }
+    }
+  }
+
+  Var blocks(Context& context, Var x) const override {
+    return rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
+  }
+
+  OwnedTensor table_;
+};
+
+class Truncation final : public Mora {
+  using Mora::Mora;
+
+  Var transform(Context& context, Var x) const override {
+    return resize(multiply(context, resize(x, {.size = rank_})), {.size = out_});
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Adapter> make_mora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) {
+  const std::string& name = config.operation;
+  if (name == "sharing") return std::make_unique<Sharing>(config, scope, in, out);
+  if (name == "rotation") return std::make_unique<Rotation>(config, scope, in, out);
+  if (name == "decoupling") return std::make_unique<Decoupling>(config, scope, in, out);
+  if (name == "truncation") return std::make_unique<Truncation>(config, scope, in, out);
+  fail(ErrorKind::usage, "adapter.operator: \"", name,
+       "\" is none of sharing, rotation, decoupling, truncation");
+}
+
+int64_t mora_parameters(const AdapterConfig& config, int64_t in, int64_t out) {
+  const int64_t rank = mora_rank(in, out, config.r, config.operation);
+  return rank * rank;
+}
+
+}  // namespace adapters
+
+}  // namespace mora

@@ -1,0 +1,84 @@
+// The table of methods. A new one is one source file and one line here.
+#include <algorithm>
+
+#include "adapters/methods.hpp"
+#include "mora/core/random.hpp"
+
+namespace mora {
+
+namespace {
+
+struct Method {
+  std::string_view name;
+  std::unique_ptr<Adapter> (*make)(const AdapterConfig&, const Scope&, int64_t in, int64_t out);
+  int64_t (*parameters)(const AdapterConfig&, int64_t in, int64_t out);
+};
+
+constexpr Method kMethods[] = {
+    {"lora", adapters::make_lora, adapters::lora_parameters},
+    {"mora", adapters::make_mora, adapters::mora_parameters},
+};
+
+const Method& method(const AdapterConfig& config) {
+  for (const Method& m : kMethods) {
+    if (m.name == config.method) return m;
+  }
+  fail(ErrorKind::usage, "adapter.method: \"", config.method, "\" is not a method that attaches adapters");
+}
+
+// "q_proj" matches "model.layers.0.self_attn.q_proj", but not "xq_proj".
+bool matches(std::string_view path, std::string_view target) {
+  if (!path.ends_with(target)) return false;
+  return path.size() == target.size() || path[path.size() - target.size() - 1] == '.';
+}
+
+std::string leaf_names(std::span<Linear* const> linears) {
+  std::vector<std::string> names;
+  for (const Linear* linear : linears) {
+    std::string leaf = linear->path().substr(linear->path().rfind('.') + 1);
+    if (std::ranges::find(names, leaf) == names.end()) names.push_back(std::move(leaf));
+  }
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+}  // namespace
+
+std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) {
+  if (config.r < 1) fail(ErrorKind::usage, "adapter.r: the rank must be at least 1, got ", config.r);
+  return method(config).make(config, scope, in, out);
+}
+
+int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out) {
+  return method(config).parameters(config, in, out);
+}
+
+void attach_adapters(const AdapterConfig& config, ParameterStore& store, std::span<Linear* const> linears) {
+  for (const std::string& target : config.target_modules) {
+    const bool found = std::ranges::any_of(linears, [&](const Linear* l) { return matches(l->path(), target); });
+    if (!found) {
+      fail(ErrorKind::usage, "adapter.target_modules: \"", target, "\" matches no linear layer of the model; it has ",
+           leaf_names(linears));
+    }
+  }
+  if (config.target_modules.empty()) fail(ErrorKind::usage, "adapter.target_modules: the list is empty");
+  for (Linear* linear : linears) {
+    const bool targeted = std::ranges::any_of(
+        config.target_modules, [&](const std::string& target) { return matches(linear->path(), target); });
+    if (!targeted) continue;
+    linear->attach(make_adapter(config, Scope(store, linear->path()), linear->in(), linear->out()));
+  }
+}
+
+namespace adapters {
+
+Var input_dropout(Context& context, Var x, double p, const std::string& path) {
+  if (p == 0 || !context.dropout()) return x;
+  const DropoutSource& source = *context.dropout();
+  return dropout(x, source.step, {.p = p, .seed = source.seed, .stream = stream_of(path)});
+}
+
+}  // namespace adapters
+
+}  // namespace mora

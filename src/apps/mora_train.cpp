@@ -1,0 +1,49 @@
+// mora-train: trains as a configuration says.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "apps/session.hpp"
+#include "apps/train_run.hpp"
+
+namespace {
+
+int body(int argc, char** argv) {
+  CLI::App app("Trains a LLaMA-style model with LoRA, MoRA or in full, as a JSON configuration says.", "mora-train");
+  std::string file;
+  std::vector<std::string> overrides;
+  int threads = 0;
+  bool print_config = false, document = false, overwrite = false;
+  app.add_option("--config", file, "the run's JSON file");
+  app.add_option("--set", overrides, "override one field: --set train.learning_rate=1e-4 (repeatable)")
+      ->type_name("A.B=VALUE")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  app.add_option("--threads", threads, "threads to use (default: OpenMP's choice)")->check(CLI::Range(1, 1024));
+  app.add_flag("--print-config", print_config, "print the resolved configuration and exit");
+  app.add_flag("--document-config", document, "print every field with default, range and description, and exit");
+  app.add_flag("--overwrite", overwrite, "replace an earlier run in the output folder");
+  app.set_version_flag("--version", mora::apps::version_text("mora-train"));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(mora::ErrorKind::usage);
+  }
+  if (document) {
+    std::fputs(mora::document_config().c_str(), stdout);
+    return 0;
+  }
+  if (file.empty()) mora::fail(mora::ErrorKind::usage, "--config FILE is needed; see --help");
+  if (threads > 0) overrides.push_back("engine.threads=" + std::to_string(threads));
+  mora::RunConfig config;
+  mora::parse_config(file, overrides, config);
+  if (print_config) {
+    std::fputs(mora::to_json_text(config).c_str(), stdout);
+    return 0;
+  }
+  return mora::apps::train_run(config, overwrite ? mora::apps::Existing::replace : mora::apps::Existing::refuse);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return mora::apps::guarded("mora-train", body, argc, argv); }

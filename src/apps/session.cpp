@@ -1,0 +1,73 @@
+#include "apps/session.hpp"
+
+#include <cstdio>
+#include <new>
+
+#include "mora/adapters/adapters.hpp"
+#include "mora/core/parallel.hpp"
+
+namespace mora::apps {
+
+std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
+  if (engine.threads > 0) set_thread_count(static_cast<int>(engine.threads));
+  const MatmulProvider provider = engine.matmul == "onednn"  ? MatmulProvider::onednn
+                                  : engine.matmul == "eigen" ? MatmulProvider::eigen
+                                                             : MatmulProvider::automatic;
+  return make_cpu_backend(provider);
+}
+
+Session::Session(RunConfig run, Training weights) : config(std::move(run)), backend(configure_engine(config.engine)) {
+  const ModelConfig& m = config.model;
+  const bool scratch = m.path.empty();
+  const LlamaConfig llama = read_llama_config(scratch ? m.config : m.path / "config.json");
+  tokenizer_file = !m.tokenizer.empty() ? m.tokenizer : m.path / "tokenizer.model";
+  if (std::filesystem::is_directory(tokenizer_file)) tokenizer_file /= "tokenizer.model";
+  tokenizer = load_tokenizer(tokenizer_file);
+  if (tokenizer->vocab_size() > llama.vocab_size) {
+    fail(ErrorKind::data, tokenizer_file.string(), ": the tokenizer has ", tokenizer->vocab_size(),
+         " pieces, but the model's vocab_size is ", llama.vocab_size);
+  }
+  const bool full = config.adapter.method == "full";
+  const Training training = full ? weights : Training::frozen;
+  store = std::make_unique<ParameterStore>(DType::f32, m.dtype == "bfloat16" ? DType::bf16 : DType::f32);
+  model = std::make_unique<Llama>(llama, *store, training);
+  if (!full) attach_adapters(config.adapter, *store, model->linears());
+  store->allocate();
+  const auto seed = static_cast<uint64_t>(config.seed);
+  if (scratch) {
+    store->initialise(seed);
+  } else {
+    load_weights(*store, llama, m.path);
+    store->initialise(seed, ".lora_");
+  }
+}
+
+int guarded(const char* program, int (*body)(int, char**), int argc, char** argv) {
+  try {
+    return body(argc, argv);
+  } catch (const Error& e) {
+    std::fprintf(stderr, "%s: %s\n", program, e.what());
+    return e.exit_code();
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "%s: out of memory\n", program);
+    return static_cast<int>(ErrorKind::memory);
+  } catch (const std::filesystem::filesystem_error& e) {
+    std::fprintf(stderr, "%s: %s\n", program, e.what());
+    return static_cast<int>(ErrorKind::io);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: internal error: %s\n", program, e.what());
+    return static_cast<int>(ErrorKind::internal);
+  }
+}
+
+std::string version_text(const char* program) {
+  return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen", ", compiled by ",
+#ifdef __clang__
+             "clang ",
+#else
+             "gcc ",
+#endif
+             __VERSION__, ")");
+}
+
+}  // namespace mora::apps

@@ -1,0 +1,40 @@
+// Session: a model ready to train or to score, put together from a configuration.
+#pragma once
+
+#include <memory>
+
+#include "mora/backend/backend.hpp"
+#include "mora/config/run_config.hpp"
+#include "mora/models/llama.hpp"
+#include "mora/plan/plan.hpp"
+#include "mora/tasks/task.hpp"
+#include "mora/text/tokenizer.hpp"
+
+namespace mora::apps {
+
+struct Session {
+  RunConfig config;
+  std::filesystem::path tokenizer_file;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Backend> backend;
+  Workspace workspace;
+  std::unique_ptr<ParameterStore> store;
+  std::unique_ptr<Llama> model;
+
+  // Every mismatch between configuration, tokenizer and weights is an Error here. Weights are loaded, or initialised
+  // from the seed when model.config is given; adapters are attached and initialised.
+  Session(RunConfig run, Training weights);
+
+  ScoredModel scored() { return {*model, *store, *backend, workspace}; }
+};
+
+// Maps engine.* to the process: number of threads, provider of matrix products.
+std::unique_ptr<Backend> configure_engine(const EngineConfig& engine);
+
+// Runs a program's body and turns errors into one line on stderr and the documented exit code.
+int guarded(const char* program, int (*body)(int, char**), int argc, char** argv);
+
+// "mora-train 0.1.0 (oneDNN, gcc 12.2.0, ...)"
+std::string version_text(const char* program);
+
+}  // namespace mora::apps

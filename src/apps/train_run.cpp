@@ -1,0 +1,272 @@
+#include "apps/train_run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <optional>
+
+#include "apps/session.hpp"
+#include "mora/adapters/adapters.hpp"
+#include "mora/core/parallel.hpp"
+#include "mora/io/file.hpp"
+#include "mora/io/folder_commit.hpp"
+#include "mora/report/metrics.hpp"
+#include "mora/train/checkpoint.hpp"
+#include "mora/train/trainer.hpp"
+
+namespace mora::apps {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+extern "C" void on_stop_signal(int signal) {
+  if (stop_signal != 0) std::_Exit(128 + signal);  // the second one does not wait
+  stop_signal = signal;
+}
+
+// Catches SIGINT and SIGTERM while it lives; the run stops at the end of the step.
+class StopSignals {
+ public:
+  StopSignals() {
+    stop_signal = 0;
+    std::signal(SIGINT, on_stop_signal);
+    std::signal(SIGTERM, on_stop_signal);
+  }
+  ~StopSignals() {
+    std::signal(SIGINT, SIG_DFL);
+    std::signal(SIGTERM, SIG_DFL);
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The output folder, locked for the whole run.
+class RunFolder {
+ public:
+  RunFolder(const fs::path& path, Existing existing) : path_(path) {
+    std::error_code error;
+    fs::create_directories(path / "checkpoints", error);
+    if (error) fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
+    lock_.emplace(path / "LOCK");
+    if (fs::exists(path / "metrics.jsonl")) {
+      if (existing == Existing::refuse) {
+        fail(ErrorKind::usage, path.string(), " already holds a run; choose another output_dir, or --overwrite it");
+      }
+      remove_earlier_run();
+    }
+    remove_stale_temporaries(path);
+    remove_stale_temporaries(path / "checkpoints");
+  }
+
+  const fs::path& path() const { return path_; }
+  fs::path checkpoints() const { return path_ / "checkpoints"; }
+
+ private:
+  // Only what a run writes, by name; whatever else lies there stays.
+  void remove_earlier_run() {
+    for (const fs::path& checkpoint : list_checkpoints(checkpoints())) remove_folder(checkpoint);
+    for (const char* folder : {"adapter", "model"}) {
+      if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
+    }
+    for (const char* file : {"summary.json", "run_config.json", "metrics.jsonl"}) fs::remove(path_ / file);
+  }
+
+  fs::path path_;
+  std::optional<FileLock> lock_;
+};
+
+class Run {
+ public:
+  Run(const RunConfig& config, Existing existing)
+      : start_(std::chrono::steady_clock::now()),
+        session_(config, Training::trained),
+        task_(make_task(config, *session_.tokenizer, TaskUse::training)),
+        folder_(config.output_dir, existing) {}
+
+  int execute();
+
+ private:
+  const RunConfig& config() const { return session_.config; }
+  TrainedModel trained() const {
+    return {.model = session_.model->config(),
+            .adapter = session_.config.adapter,
+            .store = *session_.store,
+            .base_model = session_.config.model.path.string(),
+            .tokenizer = session_.tokenizer_file};
+  }
+  void check_lengths() const;
+  void banner(const Trainer& trainer) const;
+  void log_step(const Trainer& trainer, const StepMetrics& m);
+  void evaluate(int64_t step);
+  bool save_due(int64_t step, int64_t total) const;
+  void save(int64_t step);
+  void finish(const Trainer& trainer);
+
+  std::chrono::steady_clock::time_point start_;
+  Session session_;
+  std::unique_ptr<Task> task_;
+  RunFolder folder_;
+  std::optional<MetricsLog> log_;
+  ProgressLine progress_;
+  StepMetrics last_;
+  Scores scores_;
+  double train_seconds_ = 0, window_loss_ = 0, window_seconds_ = 0;
+  int64_t tokens_ = 0, window_steps_ = 0, window_tokens_ = 0;
+};
+
+void Run::check_lengths() const {
+  const ExampleSource& data = task_->train_data();
+  if (data.size() == 0) fail(ErrorKind::data, "the training data hold no example");
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const auto length = static_cast<int64_t>(data.example(i).tokens.size());
+    if (length > session_.model->longest()) {
+      fail(ErrorKind::data, "training example ", i + 1, " has ", length, " tokens, but the model has ",
+           session_.model->longest(), " positions (max_position_embeddings)");
+    }
+  }
+}
+
+void Run::banner(const Trainer& trainer) const {
+  const int64_t trained = session_.store->count(Training::trained);
+  const int64_t all = trained + session_.store->count(Training::frozen);
+  const TrainConfig& t = config().train;
+  std::fprintf(stderr, "trainable params: %lld || all params: %lld || trainable%%: %.4f\n",
+               static_cast<long long>(trained), static_cast<long long>(all),
+               100.0 * static_cast<double>(trained) / static_cast<double>(all));
+  std::fprintf(stderr, "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch, %.1f MiB activations, %d threads\n",
+               static_cast<long long>(task_->train_data().size()), static_cast<long long>(trainer.total_steps()),
+               static_cast<long long>(t.per_device_train_batch_size),
+               static_cast<long long>(t.gradient_accumulation_steps), static_cast<long long>(trainer.capacity()),
+               static_cast<double>(trainer.activation_bytes()) / (1 << 20), thread_count());
+}
+
+void Run::log_step(const Trainer& trainer, const StepMetrics& m) {
+  const auto steps = static_cast<double>(window_steps_);
+  const double rate = static_cast<double>(window_tokens_) / std::max(window_seconds_, 1e-9);
+  log_->write({{"step", m.step},
+               {"epoch", trainer.epoch()},
+               {"loss", window_loss_ / steps},
+               {"grad_norm", m.grad_norm},
+               {"learning_rate", m.learning_rate},
+               {"tokens", tokens_},
+               {"tokens_per_second", rate},
+               {"seconds", train_seconds_}});
+  const double left = train_seconds_ / static_cast<double>(m.step) * static_cast<double>(trainer.total_steps() - m.step);
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "step %lld/%lld  epoch %.2f  loss %.4f  grad_norm %.3f  lr %.2e  %.0f tok/s  ETA %s",
+                static_cast<long long>(m.step), static_cast<long long>(trainer.total_steps()), trainer.epoch(),
+                window_loss_ / steps, m.grad_norm, m.learning_rate, rate, duration(left).c_str());
+  progress_.show(text);
+  window_loss_ = window_seconds_ = 0;
+  window_steps_ = window_tokens_ = 0;
+}
+
+void Run::evaluate(int64_t step) {
+  if (!task_->can_score()) return;
+  scores_ = task_->score(session_.scored(), config().eval);
+  Record record = {{"step", step}, {"samples", scores_.samples}};
+  std::string text = str("step ", step, "  evaluation of ", scores_.samples, " samples:");
+  for (const Score& s : scores_.values) {
+    record.emplace_back(s.name, s.value);
+    text += str("  ", s.name, " ", s.value);
+  }
+  log_->write(record);
+  progress_.end();
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+bool Run::save_due(int64_t step, int64_t total) const {
+  const TrainConfig& t = config().train;
+  const bool periodic = t.save_steps > 0 && step % t.save_steps == 0;
+  return periodic || std::ranges::find(t.save_at, step) != t.save_at.end() || (t.save_steps > 0 && step == total);
+}
+
+void Run::save(int64_t step) {
+  const fs::path saved = save_checkpoint(
+      folder_.checkpoints(), trained(),
+      {.step = step, .tokens = tokens_, .seed = static_cast<uint64_t>(config().seed)});
+  progress_.end();
+  std::fprintf(stderr, "committed %s\n", saved.c_str());
+  prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
+}
+
+void Run::finish(const Trainer& trainer) {
+  const bool full = config().adapter.method == "full";
+  FolderCommit commit(folder_.path(), full ? "model" : "adapter");
+  save_trained(commit.path(), trained());
+  commit.commit();
+  const AdapterConfig& a = config().adapter;
+  std::string operation = "-";
+  if (a.method == "mora") operation = a.operation == "sharing" ? a.operation + " " + a.grouping : a.operation;
+  Record summary = {{"task", config().task},
+                    {"method", a.method},
+                    {"operator", operation},
+                    {"rank", full ? MetricValue(std::string("-")) : MetricValue(a.r)},
+                    {"trainable_parameters", session_.store->count(Training::trained)},
+                    {"steps", trainer.finished_steps()},
+                    {"loss", last_.loss},
+                    {"samples", scores_.samples}};
+  for (const Score& s : scores_.values) summary.emplace_back(s.name, s.value);
+  summary.insert(summary.end(), {{"seconds", seconds_since(start_)},
+                                 {"train_seconds", train_seconds_},
+                                 {"tokens", tokens_},
+                                 {"tokens_per_second", static_cast<double>(tokens_) / std::max(train_seconds_, 1e-9)},
+                                 {"peak_memory_bytes", peak_memory()},
+                                 {"threads", int64_t{thread_count()}}});
+  write_file_atomically(folder_.path() / "summary.json", to_json_line(summary) + "\n");
+}
+
+int Run::execute() {
+  check_lengths();
+  write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
+  task_->save_data(folder_.path());
+  log_.emplace(folder_.path() / "metrics.jsonl");
+  Trainer trainer(*session_.model, *session_.store, task_->train_data(), config().train,
+                  static_cast<uint64_t>(config().seed), *session_.backend, session_.workspace);
+  banner(trainer);
+  const StopSignals signals;
+  const int64_t total = trainer.total_steps();
+  while (trainer.finished_steps() < total && stop_signal == 0) {
+    const auto begin = std::chrono::steady_clock::now();
+    last_ = trainer.step();
+    const double seconds = seconds_since(begin);
+    train_seconds_ += seconds;
+    window_seconds_ += seconds;
+    window_loss_ += last_.loss;
+    ++window_steps_;
+    window_tokens_ += last_.tokens;
+    tokens_ += last_.tokens;
+    if (last_.step % config().train.logging_steps == 0 || last_.step == total) log_step(trainer, last_);
+    if (save_due(last_.step, total)) save(last_.step);
+    const int64_t every = config().train.eval_steps;
+    if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
+  }
+  progress_.end();
+  if (stop_signal != 0) {
+    if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
+    std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n", static_cast<int>(stop_signal),
+                 static_cast<long long>(last_.step), static_cast<long long>(total));
+    return 128 + static_cast<int>(stop_signal);
+  }
+  evaluate(last_.step);
+  finish(trainer);
+  return 0;
+}
+
+}  // namespace
+
+int train_run(const RunConfig& config, Existing existing) {
+  Run run(config, existing);
+  return run.execute();
+}
+
+}  // namespace mora::apps

@@ -1,0 +1,18 @@
+// One training run from configuration to summary, with its folder:
+//
+//   <output_dir>/run_config.json   the resolved configuration
+//                metrics.jsonl     one line per logged step and evaluation
+//                checkpoints/      see train/checkpoint.hpp
+//                adapter/ or model/, data the task needs to be scored again, summary.json
+#pragma once
+
+#include "mora/config/run_config.hpp"
+
+namespace mora::apps {
+
+enum class Existing { refuse, replace };  // what to do with an earlier run in the same folder
+
+// Returns the exit code: 0, or 130/143 when a signal stopped it after a checkpoint.
+int train_run(const RunConfig& config, Existing existing);
+
+}  // namespace mora::apps

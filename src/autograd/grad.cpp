@@ -1,0 +1,69 @@
+#include "mora/autograd/grad.hpp"
+
+#include "mora/ops/ops.hpp"
+
+namespace mora {
+
+namespace {
+
+// Which values depend on wrt: the only ones whose gradient is worth computing.
+std::vector<uint8_t> reached_from(const Graph& graph, std::span<const Var> wrt) {
+  std::vector<uint8_t> reached(graph.values().size(), 0);
+  for (const Var& v : wrt) reached[static_cast<size_t>(v.id)] = 1;
+  for (const Node& node : graph.nodes()) {
+    bool any = false;
+    for (int id : node.in) any = any || reached[static_cast<size_t>(id)];
+    for (int id : node.out) reached[static_cast<size_t>(id)] |= static_cast<uint8_t>(any);
+  }
+  return reached;
+}
+
+std::vector<Var> vars(Graph& graph, std::span<const int> ids) {
+  std::vector<Var> result;
+  for (int id : ids) result.push_back({&graph, id});
+  return result;
+}
+
+}  // namespace
+
+std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds, std::span<const Var> wrt) {
+  ensure(!outputs.empty() && outputs.size() == seeds.size(), "grad: one seed per output is needed");
+  Graph& graph = *outputs[0].graph;
+  const std::vector<uint8_t> reached = reached_from(graph, wrt);
+  std::vector<Var> gradient(graph.values().size());
+  auto contribute = [&](int id, Var d) {
+    Var& g = gradient[static_cast<size_t>(id)];
+    ensure(d.type() == graph.value(id).type, "a gradient is ", d.type(), " for a value ", graph.value(id).type);
+    g = g ? add(g, d) : d;
+  };
+  for (size_t i = 0; i < outputs.size(); ++i) contribute(outputs[i].id, seeds[i]);
+
+  for (int n = static_cast<int>(graph.nodes().size()) - 1; n >= 0; --n) {
+    const Node& node = graph.nodes()[static_cast<size_t>(n)];
+    std::vector<Var> dout;
+    bool flows = false;
+    for (int id : node.out) {
+      dout.push_back(gradient[static_cast<size_t>(id)]);
+      flows = flows || dout.back();
+    }
+    std::vector<uint8_t> wanted;
+    bool any = false;
+    for (int id : node.in) {
+      wanted.push_back(reached[static_cast<size_t>(id)]);
+      any = any || wanted.back();
+    }
+    if (!flows || !any) continue;
+    ensure(node.op->vjp != nullptr, node.scope, ": a gradient is asked for through \"", node.op->name,
+           "\", which has no derivative");
+    const auto guard = graph.scope(node.scope + ".grad");
+    const std::vector<Var> din = node.op->vjp({node, vars(graph, node.in), vars(graph, node.out), dout, wanted});
+    for (size_t i = 0; i < din.size(); ++i) {
+      if (din[i] && wanted[i]) contribute(node.in[i], din[i]);
+    }
+  }
+  std::vector<Var> result;
+  for (const Var& v : wrt) result.push_back(gradient[static_cast<size_t>(v.id)]);
+  return result;
+}
+
+}  // namespace mora

@@ -1,0 +1,105 @@
+// fold, unfold and resize: sums over groups of features, their transpose, and cutting or extending by zeros.
+//   fold:   z[t, c] = sum of x[t, p mod N] over extended positions p with group(p) = c       x: [T, N]  z: [T, R]
+//   unfold: y[t, p mod N] += z[t, group(p)]                                                  z: [T, R]  y: [T, N]
+#include <algorithm>
+
+#include "backend/cpu/kernels.hpp"
+#include "mora/core/parallel.hpp"
+
+namespace mora::cpu {
+
+namespace {
+
+// Visits the pairs (group, feature) of a grouping as runs f(group, group_step, feature, length): feature + i belongs
+// to group + i * group_step.
+template <class Visit>
+void strided_runs(int64_t features, int64_t groups, Padding padding, const Visit& visit) {
+  const int64_t whole = (features + groups - 1) / groups * groups;
+  const int64_t end = padding == Padding::circular ? whole : features;
+  for (int64_t p = 0; p < end;) {
+    const int64_t feature = p % features, group = p % groups;
+    const int64_t length = std::min({features - feature, groups - group, end - p});
+    visit(group, int64_t{1}, feature, length);
+    p += length;
+  }
+}
+
+template <class Visit>
+void contiguous_runs(int64_t features, int64_t groups, const Visit& visit) {
+  const int64_t small = features / groups, larger = features % groups;
+  int64_t feature = 0;
+  for (int64_t group = 0; group < groups && feature < features; ++group) {
+    const int64_t length = small + (group < larger ? 1 : 0);
+    visit(group, int64_t{0}, feature, length);
+    feature += length;
+  }
+}
+
+template <class Visit>
+void runs(int64_t features, int64_t groups, const FoldAttrs& attrs, const Visit& visit) {
+  if (attrs.grouping == Grouping::strided) {
+    strided_runs(features, groups, attrs.padding, visit);
+  } else {
+    contiguous_runs(features, groups, visit);
+  }
+}
+
+// row(x, y) for every row, in pieces.
+template <class T, class Row>
+void each_row(const KernelArgs& args, const Row& row) {
+  const auto* x = ptr<const T>(args.in[0]);
+  auto* y = ptr<T>(args.out[0]);
+  const int64_t n = args.in[0].shape().last(), m = args.out[0].shape().last();
+  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) row(x + t * n, y + t * m);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void fold(const KernelArgs& args) {
+  const auto attrs = args.attrs.as<FoldAttrs>();
+  const int64_t features = args.in[0].shape().last(), groups = attrs.size;
+  each_row<T>(args, [&](const T* x, T* z) {
+    std::fill_n(z, groups, T(0));
+    runs(features, groups, attrs, [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
+      if (step == 1) {
+        for (int64_t i = 0; i < length; ++i) z[group + i] += x[feature + i];
+      } else {
+        for (int64_t i = 0; i < length; ++i) z[group] += x[feature + i];
+      }
+    });
+  });
+}
+
+template <class T>
+void unfold(const KernelArgs& args) {
+  const auto attrs = args.attrs.as<FoldAttrs>();
+  const int64_t features = attrs.size, groups = args.in[0].shape().last();
+  each_row<T>(args, [&](const T* z, T* y) {
+    std::fill_n(y, features, T(0));
+    runs(features, groups, attrs, [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
+      if (step == 1) {
+        for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group + i];
+      } else {
+        for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group];
+      }
+    });
+  });
+}
+
+template <class T>
+void resize(const KernelArgs& args) {
+  const int64_t from = args.in[0].shape().last(), to = args.out[0].shape().last();
+  each_row<T>(args, [&](const T* x, T* y) {
+    std::copy_n(x, std::min(from, to), y);
+    if (to > from) std::fill(y + from, y + to, T(0));
+  });
+}
+
+MORA_CPU_KERNEL(fold)
+MORA_CPU_KERNEL(unfold)
+MORA_CPU_KERNEL(resize)
+
+}  // namespace mora::cpu

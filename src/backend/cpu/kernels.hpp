@@ -1,0 +1,41 @@
+// The CPU's kernels: one function template per operation, instantiated for float and double in its own file. A missing
+// one is an undefined reference when the table in cpu_backend.cpp is linked.
+#pragma once
+
+#include <algorithm>
+
+#include "mora/backend/backend.hpp"
+
+namespace mora::cpu {
+
+#define MORA_OP(name) \
+  template <class T>  \
+  void name(const KernelArgs& args);
+#include "mora/ops/ops.def"
+#undef MORA_OP
+
+#define MORA_CPU_KERNEL(name)                     \
+  template void name<float>(const KernelArgs&);   \
+  template void name<double>(const KernelArgs&);
+
+// What some kernels need before they run; see Backend::prepare.
+Prepared prepare_matmul(const OpCall& call, MatmulProvider provider);
+Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider);
+Prepared prepare_rms_norm_grad(const OpCall& call);
+Prepared prepare_attention(const OpCall& call);
+Prepared prepare_attention_grad(const OpCall& call);
+Prepared prepare_squared_norm(const OpCall& call);
+
+// The elements of an argument. T is the working type; a null tensor gives a null pointer.
+template <class T>
+T* ptr(const Tensor& t) {
+  return static_cast<T*>(t.data);
+}
+
+// Elements per piece for loops that only stream memory: large enough to hide the cost of a parallel region.
+constexpr int64_t kStreamPiece = 16384;
+
+// Rows per piece so that a piece holds about kStreamPiece elements; depends on the shape only.
+inline int64_t rows_per_piece(int64_t width) { return std::max<int64_t>(1, kStreamPiece / std::max<int64_t>(width, 1)); }
+
+}  // namespace mora::cpu

@@ -1,0 +1,90 @@
+// The portable provider: Eigen's product on panels of rows or columns, one panel per thread at a time. The panels
+// depend on the shape only, so the bits do not depend on the number of threads.
+//
+// Eigen packs into stack memory up to the limit below and would call malloc beyond it; its own threads allocate, too.
+#define EIGEN_DONT_PARALLELIZE
+#define EIGEN_STACK_ALLOCATION_LIMIT (4 << 20)
+#include <Eigen/Core>
+
+#include "backend/cpu/product.hpp"
+#include "mora/core/parallel.hpp"
+
+namespace mora::cpu {
+
+namespace {
+
+template <class T>
+using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using Input = Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>>;
+template <class T>
+using Output = Eigen::Map<Matrix<T>, 0, Eigen::OuterStride<>>;
+
+int64_t panel_size(int64_t side) {
+  const int64_t eighth = (side + 7) / 8;
+  return std::clamp<int64_t>((eighth + 15) / 16 * 16, 32, 256);
+}
+
+template <class T>
+class EigenProduct final : public Product {
+ public:
+  explicit EigenProduct(const ProductShape& s) : s_(s) {}
+
+  void run(const void* a, const void* b, void* c, void*) const override {
+    const auto* pa = static_cast<const T*>(a);
+    const auto* pb = static_cast<const T*>(b);
+    auto* pc = static_cast<T*>(c);
+    if (s_.m >= s_.n) {
+      parallel_pieces(s_.m, panel_size(s_.m), [&](int64_t begin, int64_t end) {
+        const int64_t rows = end - begin;
+        Output<T> out(pc + begin * s_.n, rows, s_.n, Eigen::OuterStride<>(s_.n));
+        if (s_.ta == Transpose::no) {
+          multiply(Input<T>(pa + begin * s_.k, rows, s_.k, Eigen::OuterStride<>(s_.k)), whole_b(pb), out);
+        } else {
+          multiply(Input<T>(pa + begin, s_.k, rows, Eigen::OuterStride<>(s_.m)), whole_b(pb), out);
+        }
+      });
+    } else {
+      parallel_pieces(s_.n, panel_size(s_.n), [&](int64_t begin, int64_t end) {
+        const int64_t columns = end - begin;
+        Output<T> out(pc + begin, s_.m, columns, Eigen::OuterStride<>(s_.n));
+        if (s_.tb == Transpose::no) {
+          multiply(whole_a(pa), Input<T>(pb + begin, s_.k, columns, Eigen::OuterStride<>(s_.n)), out);
+        } else {
+          multiply(whole_a(pa), Input<T>(pb + begin * s_.k, columns, s_.k, Eigen::OuterStride<>(s_.k)), out);
+        }
+      });
+    }
+  }
+
+ private:
+  Input<T> whole_a(const T* a) const {
+    return s_.ta == Transpose::no ? Input<T>(a, s_.m, s_.k, Eigen::OuterStride<>(s_.k))
+                                  : Input<T>(a, s_.k, s_.m, Eigen::OuterStride<>(s_.m));
+  }
+  Input<T> whole_b(const T* b) const {
+    return s_.tb == Transpose::no ? Input<T>(b, s_.k, s_.n, Eigen::OuterStride<>(s_.n))
+                                  : Input<T>(b, s_.n, s_.k, Eigen::OuterStride<>(s_.k));
+  }
+
+  void multiply(const Input<T>& a, const Input<T>& b, Output<T>& out) const {
+    if (s_.addend == Addend::none) out.setZero();
+    const T alpha = static_cast<T>(s_.alpha);
+    const bool ta = s_.ta == Transpose::yes, tb = s_.tb == Transpose::yes;
+    if (!ta && !tb) out.noalias() += alpha * a * b;
+    if (!ta && tb) out.noalias() += alpha * a * b.transpose();
+    if (ta && !tb) out.noalias() += alpha * a.transpose() * b;
+    if (ta && tb) out.noalias() += alpha * a.transpose() * b.transpose();
+  }
+
+  ProductShape s_;
+};
+
+}  // namespace
+
+std::unique_ptr<Product> eigen_product(const ProductShape& s) {
+  if (s.dtype == DType::f64) return std::make_unique<EigenProduct<double>>(s);
+  return std::make_unique<EigenProduct<float>>(s);
+}
+
+}  // namespace mora::cpu

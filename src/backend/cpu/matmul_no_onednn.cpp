@@ -1,0 +1,12 @@
+// Built without oneDNN: every product falls to Eigen.
+#include "backend/cpu/product.hpp"
+
+namespace mora {
+
+bool has_onednn() { return false; }
+
+namespace cpu {
+std::unique_ptr<Product> onednn_product(const ProductShape&) { return nullptr; }
+}  // namespace cpu
+
+}  // namespace mora

@@ -1,0 +1,92 @@
+// Vectors through the compiler's vector extensions: 64 bytes, which the compiler splits on narrower processors, so the
+// order of every sum is the same on all of them.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace mora::cpu {
+
+template <class T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  typedef float type __attribute__((vector_size(64), aligned(4), may_alias));
+};
+template <>
+struct VecOf<double> {
+  typedef double type __attribute__((vector_size(64), aligned(8), may_alias));
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+template <class T>
+constexpr int64_t kLanes = 64 / static_cast<int64_t>(sizeof(T));
+
+template <class T>
+inline Vec<T> load(const T* p) {
+  return *reinterpret_cast<const Vec<T>*>(p);
+}
+template <class T>
+inline void store(T* p, Vec<T> v) {
+  *reinterpret_cast<Vec<T>*>(p) = v;
+}
+
+// Sum of the lanes as a fixed tree.
+template <class T>
+inline T lane_sum(Vec<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+template <class T>
+inline T dot(const T* a, const T* b, int64_t n) {
+  Vec<T> s0{}, s1{};
+  int64_t i = 0;
+  for (; i + 2 * kLanes<T> <= n; i += 2 * kLanes<T>) {
+    s0 += load(a + i) * load(b + i);
+    s1 += load(a + i + kLanes<T>) * load(b + i + kLanes<T>);
+  }
+  for (; i + kLanes<T> <= n; i += kLanes<T>) s0 += load(a + i) * load(b + i);
+  T s = lane_sum<T>(s0 + s1);
+  for (; i < n; ++i) s += a[i] * b[i];
+  return s;
+}
+
+template <class T>
+inline void axpy(T alpha, const T* x, T* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += alpha * x[i];
+}
+
+// e^x. In float: 2^n * p(r) with |r| <= ln2/2 and a polynomial of degree 7, within 2 ulp; plain arithmetic, so that
+// loops over it vectorise. Below -87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
+inline float exponential(float x) {
+  const float clamped = x < -87.33654f ? -87.33654f : (x > 88.72283f ? 88.72283f : x);
+  const float shifted = clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest integer
+  const float n = shifted - 12582912.0f;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9841270e-4f;
+  p = p * r + 1.3888889e-3f;
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666667e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  const auto exponent = static_cast<uint32_t>(std::bit_cast<int32_t>(shifted)) << 23;
+  // 2^n in two factors, because n = 128 alone is not representable.
+  const float half = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
+  const float result = n > 127.0f ? p * 1.7014118e38f * 2.0f : half;
+  return x < -87.33654f ? 0.0f : (x > 88.72283f ? INFINITY : result);
+}
+inline double exponential(double x) { return std::exp(x); }
+
+template <class T>
+inline T sigmoid(T x) {
+  return T(1) / (T(1) + exponential(-x));
+}
+
+}  // namespace mora::cpu

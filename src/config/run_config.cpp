@@ -1,0 +1,132 @@
+// The declarations of all fields of a run: name, default (the struct's), range and description,
+// once each.
+#include "mora/config/run_config.hpp"
+
+namespace mora {
+
+namespace {
+
+constexpr int64_t kMany = 1'000'000'000'000;  // steps, samples: above any run, safe to multiply
+constexpr IntRange kCount{0, kMany};
+constexpr IntRange kPositive{1, kMany};
+constexpr IntRange kBatch{1, 1 << 20};
+constexpr RealRange kNotNegative{.min = 0};
+constexpr RealRange kAboveZero{.min = 0, .min_bound = Bound::open};
+constexpr RealRange kBelowOne{.min = 0, .max = 1, .max_bound = Bound::open};
+
+}  // namespace
+
+void ModelConfig::fields(Fields& f) {
+  f.field("path", path, "Hugging Face folder of the model to start from");
+  f.field("config", config, "config.json of a model to initialise from scratch, instead of path");
+  f.field("tokenizer", tokenizer, "SentencePiece model; empty: tokenizer.model in model.path");
+  f.choice("dtype", dtype, {"float32", "bfloat16"}, "storage of frozen matrices");
+  f.check(path.empty() != config.empty(),
+          path.empty() ? "give one of \"path\" (a model to start from) and \"config\" (a model to "
+                         "initialise from scratch)"
+                       : "\"path\" and \"config\" exclude each other; give only one");
+}
+
+void AdapterConfig::fields(Fields& f) {
+  f.choice("method", method, {"full", "lora", "mora"},
+           "what is trained: all weights, or low-rank (LoRA) or high-rank (MoRA) updates");
+  f.when("method", method, {"lora", "mora"}, [&](Fields& g) {
+    g.field("target_modules", target_modules, "linear layers that get an adapter",
+            Presence::optional);
+    g.field("r", r, {1, 65536}, "rank; MoRA's square matrix has as many parameters as LoRA's r");
+    g.field("lora_dropout", lora_dropout, kBelowOne, "dropout on the adapter's input");
+  });
+  f.when("method", method, {"lora"}, [&](Fields& g) {
+    g.field("lora_alpha", lora_alpha, kAboveZero, "the update is scaled by lora_alpha / r");
+    g.field("use_rslora", use_rslora, "scale by lora_alpha / sqrt(r) instead");
+  });
+  f.when("method", method, {"mora"}, [&](Fields& g) {
+    g.choice("operator", operation, {"sharing", "rotation", "decoupling", "truncation"},
+             "how inputs are compressed for the square matrix and its outputs expanded");
+    g.when("operator", operation, {"sharing"}, [&](Fields& h) {
+      h.choice(
+          "grouping", grouping,
+          {"strided", "contiguous", "contiguous_strided", "strided_contiguous"},
+          "which features share a row, as input_output; types 1, 2, 3, 4 of the authors' code");
+    });
+  });
+}
+
+void DataConfig::fields(Fields& f, const std::string& task) {
+  f.when("task", task, {"uuid"}, [&](Fields& g) {
+    g.field("pairs", pairs, kPositive, "number of generated pairs of keys and values");
+    g.field("data_seed", data_seed, {.min = 0}, "seed of the generated pairs");
+    g.field("file", file, "JSON Lines with \"key\" and \"value\", instead of generated pairs");
+    g.choice("loss_on", loss_on, {"all", "value"}, "tokens that count in the loss");
+  });
+  f.when("task", task, {"pretrain"}, [&](Fields& g) {
+    g.field("train_files", train_files, "JSON Lines of documents, plain or .gz",
+            Presence::required);
+    g.field("validation_files", validation_files, "documents to evaluate on");
+    g.field("block_size", block_size, {2, 1 << 20}, "tokens of a training sequence");
+    g.field("text_field", text_field, "key of a document's text");
+  });
+}
+
+void TrainConfig::fields(Fields& f) {
+  f.field("learning_rate", learning_rate, kNotNegative, "peak learning rate");
+  f.field("per_device_train_batch_size", per_device_train_batch_size, kBatch,
+          "sequences of a forward and backward pass");
+  f.field("gradient_accumulation_steps", gradient_accumulation_steps, kBatch,
+          "passes of an optimizer step");
+  f.field("max_steps", max_steps, {-1, kMany}, "optimizer steps; -1: by num_train_epochs");
+  f.field("num_train_epochs", num_train_epochs, kAboveZero, "passes over the data");
+  f.choice("lr_scheduler_type", lr_scheduler_type,
+           {"constant", "constant_with_warmup", "linear", "cosine"}, "course of the learning rate");
+  f.field("warmup_steps", warmup_steps, kCount, "steps of linear warm-up");
+  f.field("weight_decay", weight_decay, kNotNegative, "decoupled weight decay of AdamW");
+  f.field("adam_beta1", adam_beta1, kBelowOne, "decay of AdamW's first moment");
+  f.field("adam_beta2", adam_beta2, kBelowOne, "decay of AdamW's second moment");
+  f.field("adam_epsilon", adam_epsilon, kAboveZero, "AdamW's epsilon");
+  f.field("max_grad_norm", max_grad_norm, kNotNegative, "clip gradients to this norm; 0: never");
+  f.field("logging_steps", logging_steps, kPositive, "steps between lines of the log");
+  f.field("save_steps", save_steps, kCount, "steps between checkpoints; 0: only at the end");
+  f.field("save_at", save_at, kPositive, "further steps at which to save");
+  f.field("save_total_limit", save_total_limit, kCount, "checkpoints to keep; 0: all");
+  f.field("eval_steps", eval_steps, kCount, "steps between evaluations; 0: none while training");
+}
+
+void EvalConfig::fields(Fields& f) {
+  f.field("batch_size", batch_size, kBatch, "sequences evaluated together");
+  f.field("max_new_tokens", max_new_tokens, {1, 1 << 20}, "longest generated answer");
+  f.field("num_samples", num_samples, kCount, "samples to evaluate; 0: all");
+}
+
+void EngineConfig::fields(Fields& f) {
+  f.choice("matmul", matmul, {"auto", "onednn", "eigen"}, "library for matrix products");
+  f.field("threads", threads, {0, 4096}, "threads; 0: OpenMP's choice");
+}
+
+void RunConfig::fields(Fields& f) {
+  f.choice("task", task, {"uuid", "pretrain"}, "what is learnt", Presence::required);
+  f.field("output_dir", output_dir, "folder of the run's results", Presence::required);
+  f.field("seed", seed, {.min = 0}, "seed of initial values, order of data and dropout");
+  f.section("model", "the model", [&](Fields& g) { model.fields(g); });
+  f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
+  f.section("data", "the data", [&](Fields& g) { data.fields(g, task); });
+  f.section("train", "training", [&](Fields& g) { train.fields(g); });
+  f.section("eval", "evaluation", [&](Fields& g) { eval.fields(g); });
+  f.section("engine", "the machine", [&](Fields& g) { engine.fields(g); });
+}
+
+void parse_config(const std::filesystem::path& file, std::span<const std::string> overrides,
+                  RunConfig& config) {
+  parse_fields(file, overrides, [&](Fields& f) { config.fields(f); });
+}
+
+std::string to_json_text(const RunConfig& config) {
+  RunConfig copy = config;
+  return print_fields([&](Fields& f) { copy.fields(f); });
+}
+
+std::string document_config() {
+  RunConfig defaults;
+  return document_fields([&](Fields& f) { defaults.fields(f); });
+}
+
+}  // namespace mora

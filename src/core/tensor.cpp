@@ -1,0 +1,66 @@
+#include "mora/core/tensor.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+
+namespace mora {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+template <class From, class To>
+void convert_elements(const Tensor& from, const Tensor& to) {
+  auto source = from.as<From>();
+  auto target = to.as<To>();
+  for (size_t i = 0; i < source.size(); ++i) {
+    if constexpr (std::is_same_v<From, To>) {
+      target[i] = source[i];
+    } else if constexpr (std::is_same_v<To, bf16>) {
+      target[i] = bf16(static_cast<float>(source[i]));
+    } else if constexpr (std::is_same_v<From, bf16>) {
+      target[i] = static_cast<To>(static_cast<float>(source[i]));
+    } else {
+      target[i] = static_cast<To>(source[i]);
+    }
+  }
+}
+
+template <class From>
+void convert_from(const Tensor& from, const Tensor& to) {
+  switch (to.dtype()) {
+    case DType::f32: return convert_elements<From, float>(from, to);
+    case DType::bf16: return convert_elements<From, bf16>(from, to);
+    case DType::f64: return convert_elements<From, double>(from, to);
+    case DType::i32: break;
+  }
+  ensure(false, "cannot convert ", from.type, " to ", to.type);
+}
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  data_.reset(std::aligned_alloc(kAlignment, rounded));
+  if (!data_) {
+    fail(ErrorKind::memory, "out of memory: the system refused a block of ", bytes >> 20, " MiB");
+  }
+  std::memset(data_.get(), 0, rounded);
+}
+
+void Buffer::Free::operator()(void* p) const { std::free(p); }
+
+void convert(const Tensor& from, const Tensor& to) {
+  ensure(from.elements() == to.elements(), "convert: ", from.type, " to ", to.type);
+  switch (from.dtype()) {
+    case DType::f32: return convert_from<float>(from, to);
+    case DType::bf16: return convert_from<bf16>(from, to);
+    case DType::f64: return convert_from<double>(from, to);
+    case DType::i32: break;
+  }
+  ensure(false, "cannot convert ", from.type, " to ", to.type);
+}
+
+}  // namespace mora

@@ -1,0 +1,112 @@
+#include "mora/models/llama.hpp"
+
+#include <cmath>
+
+namespace mora {
+
+namespace {
+
+// Row p: cos(p f_i), sin(p f_i), f_i = theta^(-2i/K). In float32 throughout, as transformers computes it whatever the
+// model's precision; then converted.
+OwnedTensor make_rope_table(const LlamaConfig& config, int64_t rows, DType dtype) {
+  const int64_t half = config.head_dim / 2;
+  OwnedTensor table({DType::f32, {rows, config.head_dim}});
+  const auto t = table.as<float>();
+  for (int64_t i = 0; i < half; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
+    const float frequency = 1.0f / std::pow(static_cast<float>(config.rope_theta), exponent);
+    for (int64_t p = 0; p < rows; ++p) {
+      const float angle = static_cast<float>(p) * frequency;
+      t[static_cast<size_t>(p * config.head_dim + i)] = std::cos(angle);
+      t[static_cast<size_t>(p * config.head_dim + half + i)] = std::sin(angle);
+    }
+  }
+  if (dtype == DType::f32) return table;
+  OwnedTensor converted({dtype, table.view().shape()});
+  convert(table.view(), converted.view());
+  return converted;
+}
+
+}  // namespace
+
+Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training, int64_t longest)
+    : config_(config) {
+  const LlamaConfig& c = config_;
+  const Init normal{Init::Kind::normal, c.initializer_range}, ones{Init::Kind::ones, 0};
+  const Scope root(store), model = root / "model";
+  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  const int64_t d = c.hidden_size, f = c.intermediate_size;
+  embed_tokens_ = &(model / "embed_tokens").parameter("weight", {c.vocab_size, d}, normal, training);
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    const Scope at = model / "layers" / std::to_string(i), attn = at / "self_attn", mlp = at / "mlp";
+    auto norm = [&](std::string_view name) {
+      return &(at / name).parameter("weight", {d}, ones, training, Decay::no);
+    };
+    auto linear = [&](const Scope& scope, std::string_view name, int64_t in, int64_t out) {
+      return Linear(scope / name, in, out, normal, training);
+    };
+    layers_.push_back({.input_layernorm = norm("input_layernorm"),
+                       .post_attention_layernorm = norm("post_attention_layernorm"),
+                       .q_proj = linear(attn, "q_proj", d, q),
+                       .k_proj = linear(attn, "k_proj", d, kv),
+                       .v_proj = linear(attn, "v_proj", d, kv),
+                       .o_proj = linear(attn, "o_proj", q, d),
+                       .gate_proj = linear(mlp, "gate_proj", d, f),
+                       .up_proj = linear(mlp, "up_proj", d, f),
+                       .down_proj = linear(mlp, "down_proj", f, d)});
+  }
+  norm_ = &(model / "norm").parameter("weight", {d}, ones, training, Decay::no);
+  if (!c.tie_word_embeddings) {
+    lm_head_ = &(root / "lm_head").parameter("weight", {c.vocab_size, d}, normal, training);
+  }
+  rope_table_ = make_rope_table(c, longest > 0 ? longest : c.max_position_embeddings, store.working());
+}
+
+AttentionAttrs Llama::attention_attrs() const {
+  return {.heads = config_.num_attention_heads,
+          .kv_heads = config_.num_key_value_heads,
+          .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim))};
+}
+
+Attend Llama::packed_attention(Var segment_start) const {
+  return [this, segment_start](int64_t, Var q, Var k, Var v) {
+    return attention(q, k, v, segment_start, attention_attrs()).y;
+  };
+}
+
+Var Llama::layer(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const {
+  const Layer& l = layers_[static_cast<size_t>(index)];
+  const Var table = context.constant(rope_table_.view(), "rope");
+  const Var h = rms_norm(x, context.parameter(*l.input_layernorm), config_.rms_norm_eps).y;
+  const Var q = rope(l.q_proj(context, h), table, positions, {.heads = config_.num_attention_heads});
+  const Var k = rope(l.k_proj(context, h), table, positions, {.heads = config_.num_key_value_heads});
+  const Var attended = attend(index, q, k, l.v_proj(context, h));
+  x = add(x, l.o_proj(context, attended));
+  const Var m = rms_norm(x, context.parameter(*l.post_attention_layernorm), config_.rms_norm_eps).y;
+  return add(x, l.down_proj(context, swiglu(l.gate_proj(context, m), l.up_proj(context, m))));
+}
+
+Var Llama::hidden(Context& context, Var tokens, Var positions, const Attend& attend) const {
+  Var x = embedding(context.parameter(*embed_tokens_), tokens);
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    const auto guard = context.graph().scope(str("layer ", i));
+    x = layer(context, i, x, positions, attend);
+  }
+  return rms_norm(x, context.parameter(*norm_), config_.rms_norm_eps).y;
+}
+
+Var Llama::output_weight(Context& context) const {
+  return context.parameter(lm_head_ != nullptr ? *lm_head_ : *embed_tokens_);
+}
+
+std::vector<Linear*> Llama::linears() {
+  std::vector<Linear*> all;
+  for (Layer& l : layers_) {
+    for (Linear* linear : {&l.q_proj, &l.k_proj, &l.v_proj, &l.o_proj, &l.gate_proj, &l.up_proj, &l.down_proj}) {
+      all.push_back(linear);
+    }
+  }
+  return all;
+}
+
+}  // namespace mora

@@ -1,0 +1,102 @@
+#include "mora/nn/parameter.hpp"
+
+#include "mora/core/parallel.hpp"
+#include "mora/core/random.hpp"
+
+namespace mora {
+
+Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init init, Training training, Decay decay) {
+  for (const Parameter& p : parameters_) ensure(p.name != name, "parameter ", name, " is declared twice");
+  parameters_.push_back({.name = std::move(name),
+                         .shape = shape,
+                         .init = init,
+                         .training = training,
+                         .decay = decay,
+                         .value = {},
+                         .grad = {}});
+  return parameters_.back();
+}
+
+int64_t ParameterStore::count(Training training) const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters_) n += p.training == training ? p.shape.elements() : 0;
+  return n;
+}
+
+Tensor slice(const Tensor& flat, int64_t begin, int64_t count) {
+  ensure(begin >= 0 && count >= 0 && begin + count <= flat.elements(), "slice outside its block");
+  auto* data = static_cast<std::byte*>(flat.data) + static_cast<size_t>(begin) * size_of(flat.dtype());
+  return {data, {flat.dtype(), {count}}};
+}
+
+void ParameterStore::place_trained(Decay decay, int64_t& offset) {
+  const int64_t begin = offset;
+  for (Parameter& p : parameters_) {
+    if (p.training != Training::trained || p.decay != decay) continue;
+    const Type type{working_, p.shape};
+    p.value = {slice(values(), offset, p.shape.elements()).data, type};
+    p.grad = {slice(gradients(), offset, p.shape.elements()).data, type};
+    offset += p.shape.elements();
+  }
+  if (offset > begin) groups_.push_back({begin, offset - begin, decay});
+}
+
+void ParameterStore::allocate() {
+  const Type flat{working_, {count(Training::trained)}};
+  for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_}) *block = OwnedTensor(flat);
+  int64_t offset = 0;
+  place_trained(Decay::yes, offset);
+  place_trained(Decay::no, offset);
+  for (Parameter& p : parameters_) {
+    if (p.training == Training::trained) continue;
+    frozen_.emplace_back(Type{p.shape.rank() >= 2 ? frozen_matrices_ : working_, p.shape});
+    p.value = frozen_.back().view();
+  }
+}
+
+namespace {
+
+template <class T>
+void fill(const Parameter& p, uint64_t seed) {
+  const Random random(seed, Purpose::init, stream_of(p.name));
+  auto values = p.value.as<T>();
+  const Init init = p.init;
+  parallel_pieces(static_cast<int64_t>(values.size()), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto index = static_cast<uint64_t>(i);
+      double x = 0;
+      switch (init.kind) {
+        case Init::Kind::zeros: break;
+        case Init::Kind::ones: x = 1; break;
+        case Init::Kind::normal: x = init.scale * random.normal(index); break;
+        case Init::Kind::uniform: x = init.scale * (2 * random.uniform(index) - 1); break;
+      }
+      values[static_cast<size_t>(i)] = T(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(x));
+    }
+  });
+}
+
+}  // namespace
+
+void ParameterStore::initialise(uint64_t seed, std::string_view name_contains) {
+  for (const Parameter& p : parameters_) {
+    if (p.name.find(name_contains) == std::string::npos) continue;
+    switch (p.value.dtype()) {
+      case DType::f32: fill<float>(p, seed); break;
+      case DType::bf16: fill<bf16>(p, seed); break;
+      case DType::f64: fill<double>(p, seed); break;
+      case DType::i32: ensure(false, "parameters are floating point"); break;
+    }
+  }
+}
+
+Scope Scope::operator/(std::string_view child) const {
+  return Scope(*store_, path_.empty() ? std::string(child) : str(path_, ".", child));
+}
+
+Parameter& Scope::parameter(std::string_view name, const Shape& shape, Init init, Training training,
+                            Decay decay) const {
+  return store_->declare((*this / name).path_, shape, init, training, decay);
+}
+
+}  // namespace mora

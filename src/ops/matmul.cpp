@@ -1,0 +1,69 @@
+// y = alpha * op(a) * op(b) + c, over matrices whose leading dimensions are flattened to rows.
+#include "ops/define.hpp"
+
+namespace mora {
+
+namespace {
+
+struct Sides {
+  int64_t m, k, n;
+};
+
+Sides sides(const Type& a, const Type& b, const MatmulAttrs& attrs) {
+  const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes;
+  const int64_t ak = ta ? a.shape.rows() : a.shape.last();
+  const int64_t bk = tb ? b.shape.last() : b.shape.rows();
+  check(ak == bk, "inner dimensions differ: ", a.shape, ta ? "^T" : "", " x ", b.shape, tb ? "^T" : "", " (", ak,
+        " vs ", bk, ")");
+  return {ta ? a.shape.last() : a.shape.rows(), ak, tb ? b.shape.rows() : b.shape.last()};
+}
+
+std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
+  check_count(in, 2, 3);
+  const auto a = attrs.as<MatmulAttrs>();
+  check_working(in[0], "a");
+  check(in[1].dtype == in[0].dtype || (in[1].dtype == DType::bf16 && in[0].dtype == DType::f32), "b is ", in[1],
+        " but a is ", in[0]);
+  check(in[0].shape.rank() >= 2 && in[1].shape.rank() >= 2, "needs matrices, got ", in[0].shape, " and ", in[1].shape);
+  const Sides s = sides(in[0], in[1], a);
+  const Shape shape = a.ta == Transpose::yes ? Shape{s.m, s.n} : in[0].shape.with_last(s.n);
+  const Type out{in[0].dtype, shape};
+  if (in.size() == 3) check_type(in[2], out, "c");
+  return {out};
+}
+
+Transpose flip(Transpose t) { return t == Transpose::yes ? Transpose::no : Transpose::yes; }
+
+// With y = op(a) op(b):  d op(a) = dy op(b)^T,  d op(b) = op(a)^T dy;  transposed operands transpose these.
+std::vector<Var> vjp(const VjpArgs& g) {
+  const auto attrs = g.node.attrs.as<MatmulAttrs>();
+  const Var a = g.in[0], b = g.in[1], dy = g.dout[0];
+  std::vector<Var> din(g.in.size());
+  if (g.wants(0)) {
+    din[0] = attrs.ta == Transpose::no
+                 ? matmul(dy, b, {.ta = Transpose::no, .tb = flip(attrs.tb), .alpha = attrs.alpha})
+                 : matmul(b, dy, {.ta = attrs.tb, .tb = Transpose::yes, .alpha = attrs.alpha});
+    din[0] = reshape(din[0], a.shape());
+  }
+  if (g.wants(1)) {
+    check(b.type().dtype == a.type().dtype, "matmul has no derivative for an operand stored in ", b.type().dtype);
+    din[1] = attrs.tb == Transpose::no
+                 ? matmul(a, dy, {.ta = flip(attrs.ta), .tb = Transpose::no, .alpha = attrs.alpha})
+                 : matmul(dy, a, {.ta = Transpose::yes, .tb = attrs.ta, .alpha = attrs.alpha});
+    din[1] = reshape(din[1], b.shape());
+  }
+  if (din.size() == 3 && g.wants(2)) din[2] = dy;
+  return din;
+}
+
+}  // namespace
+
+const Op op_records::matmul{
+    .name = "matmul", .id = static_cast<int>(OpId::matmul), .infer = infer, .vjp = vjp, .inplace = 2};
+
+Var matmul(Var a, Var b, const MatmulOptions& o) {
+  const MatmulAttrs attrs{.ta = o.ta, .tb = o.tb, .alpha = o.alpha};
+  return o.c ? emit(op_records::matmul, attrs, a, b, o.c)[0] : emit(op_records::matmul, attrs, a, b)[0];
+}
+
+}  // namespace mora

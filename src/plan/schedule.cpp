@@ -1,0 +1,132 @@
+// Dead code and fusion.
+#include "plan/schedule.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "mora/ops/ops.hpp"
+
+namespace mora::plan {
+
+int resolve(const Graph& graph, int value) {
+  for (;;) {
+    const int producer = graph.value(value).producer;
+    if (producer < 0) return value;
+    const Node& node = graph.nodes()[static_cast<size_t>(producer)];
+    if (node.op != &kReshape) return value;
+    value = node.in[0];
+  }
+}
+
+namespace {
+
+std::vector<int> resolve_all(const Graph& graph, std::span<const int> values) {
+  std::vector<int> result;
+  for (int v : values) result.push_back(resolve(graph, v));
+  return result;
+}
+
+bool is(const PlannedStep& step, OpId id) { return step.op->id == static_cast<int>(id); }
+
+std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> outputs) {
+  std::vector<uint8_t> needed(graph.values().size(), 0);
+  for (int v : outputs) needed[static_cast<size_t>(v)] = 1;
+  std::vector<PlannedStep> steps;
+  for (auto node = graph.nodes().rbegin(); node != graph.nodes().rend(); ++node) {
+    if (node->op == &kReshape) continue;
+    PlannedStep step{.op = node->op, .attrs = node->attrs, .in = {}, .out = node->out, .read = {}, .node = &*node};
+    bool live = node->op->mutates != 0;
+    for (int v : node->out) {
+      step.read.push_back(needed[static_cast<size_t>(v)]);
+      live = live || step.read.back();
+    }
+    if (!live) continue;
+    step.in = resolve_all(graph, node->in);
+    for (int v : step.in) needed[static_cast<size_t>(v)] = 1;
+    steps.push_back(std::move(step));
+  }
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
+// Rewrites add(x, a*b) and `target += a*b` as one product with an addend.
+class Fuser {
+ public:
+  Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
+      : steps_(steps), uses_(graph.values().size(), 0), maker_(graph.values().size()) {
+    for (size_t s = 0; s < steps.size(); ++s) {
+      for (int v : steps[s].in) ++uses_[static_cast<size_t>(v)];
+      for (int v : steps[s].out) maker_[static_cast<size_t>(v)] = s;
+    }
+    for (int v : outputs) ++uses_[static_cast<size_t>(v)];
+  }
+
+  void run() {
+    std::vector<uint8_t> gone(steps_.size(), 0);
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      std::optional<size_t> product;
+      if (is(steps_[s], OpId::add)) product = fuse_add(steps_[s], gone);
+      if (is(steps_[s], OpId::accumulate)) product = fuse_accumulate(steps_[s], gone);
+      if (product) gone[*product] = 1;
+    }
+    std::vector<PlannedStep> kept;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      if (!gone[s]) kept.push_back(std::move(steps_[s]));
+    }
+    steps_ = std::move(kept);
+  }
+
+ private:
+  // The step of a product without addend whose result only this use reads.
+  std::optional<size_t> lone_product(int value, const std::vector<uint8_t>& gone) const {
+    const auto& maker = maker_[static_cast<size_t>(value)];
+    if (!maker || gone[*maker] || uses_[static_cast<size_t>(value)] != 1) return std::nullopt;
+    const PlannedStep& step = steps_[*maker];
+    const bool plain = is(step, OpId::matmul) && step.in.size() == 2 && step.bound_output < 0;
+    return plain ? maker : std::nullopt;
+  }
+
+  std::optional<size_t> fuse_add(PlannedStep& step, const std::vector<uint8_t>& gone) {
+    for (const int side : {1, 0}) {
+      const auto product = lone_product(step.in[static_cast<size_t>(side)], gone);
+      if (!product || step.in[0] == step.in[1]) continue;
+      const PlannedStep& p = steps_[*product];
+      const int addend = step.in[static_cast<size_t>(1 - side)];
+      step.op = p.op;
+      step.attrs = p.attrs;
+      step.in = {p.in[0], p.in[1], addend};
+      return product;
+    }
+    return std::nullopt;
+  }
+
+  std::optional<size_t> fuse_accumulate(PlannedStep& step, const std::vector<uint8_t>& gone) {
+    const int target = step.in[0];
+    const auto product = lone_product(step.in[1], gone);
+    if (!product || uses_[static_cast<size_t>(target)] != 1) return std::nullopt;
+    const PlannedStep& p = steps_[*product];
+    step.op = p.op;
+    step.attrs = p.attrs;
+    step.in = {p.in[0], p.in[1], target};
+    step.out = p.out;
+    step.read = {1};
+    step.bound_output = target;
+    return product;
+  }
+
+  std::vector<PlannedStep>& steps_;
+  std::vector<int> uses_;
+  std::vector<std::optional<size_t>> maker_;
+};
+
+}  // namespace
+
+Schedule make_schedule(const Graph& graph, std::span<const Var> outputs, Reuse fusion) {
+  Schedule schedule;
+  for (const Var& v : outputs) schedule.outputs.push_back(resolve(graph, v.id));
+  schedule.steps = live_steps(graph, schedule.outputs);
+  if (fusion == Reuse::yes) Fuser(graph, schedule.steps, schedule.outputs).run();
+  return schedule;
+}
+
+}  // namespace mora::plan

@@ -1,0 +1,75 @@
+// The table of several runs.
+#include <algorithm>
+#include <cstdio>
+
+#include "io/json.hpp"
+#include "mora/io/file.hpp"
+#include "mora/report/metrics.hpp"
+
+namespace mora {
+
+namespace {
+
+std::string number(double value, const char* format) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+std::string cell(const JsonView& summary, const std::string& key) {
+  if (!summary.has(key)) return "-";
+  const Json& json = summary.at(key).json();
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_number_integer()) return std::to_string(json.get<int64_t>());
+  const double value = summary.at(key).any_number();
+  if (key.ends_with("accuracy") || key.ends_with("exact_match")) return number(100 * value, "%.1f%%");
+  return number(value, key == "seconds" ? "%.1f" : "%.4f");
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+  std::string text;
+  auto line = [&](const std::vector<std::string>& row) {
+    for (size_t c = 0; c < row.size(); ++c) {
+      text += (c == 0 ? "| " : " | ") + row[c] + std::string(widths[c] - row[c].size(), ' ');
+    }
+    text += " |\n";
+  };
+  line(rows[0]);
+  std::vector<std::string> rule;
+  for (size_t width : widths) rule.emplace_back(width, '-');
+  line(rule);
+  for (size_t r = 1; r < rows.size(); ++r) line(rows[r]);
+  return text;
+}
+
+}  // namespace
+
+std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) {
+  const std::vector<std::string> candidates = {"method", "operator",  "rank",       "trainable_parameters",
+                                               "steps",  "loss",      "eval_loss",  "perplexity",
+                                               "character_accuracy", "exact_match", "seconds"};
+  std::vector<Json> documents;
+  for (const auto& folder : run_folders) {
+    const auto file = folder / "summary.json";
+    documents.push_back(parse_json(read_file(file, size_t{1} << 20), file.string()));
+  }
+  std::vector<std::string> columns;
+  for (const std::string& key : candidates) {
+    if (std::ranges::any_of(documents, [&](const Json& d) { return d.contains(key); })) columns.push_back(key);
+  }
+  std::vector<std::vector<std::string>> rows = {columns};
+  for (std::string& title : rows[0]) std::ranges::replace(title, '_', ' ');
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const JsonView summary(documents[i], (run_folders[i] / "summary.json").string());
+    std::vector<std::string> row;
+    for (const std::string& key : columns) row.push_back(cell(summary, key));
+    rows.push_back(std::move(row));
+  }
+  return aligned(rows);
+}
+
+}  // namespace mora

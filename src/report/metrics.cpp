@@ -1,0 +1,85 @@
+#include "mora/report/metrics.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "io/json.hpp"
+#include "mora/core/error.hpp"
+
+namespace mora {
+
+std::string to_json_line(const Record& record) {
+  Json json = Json::object();
+  for (const auto& [name, value] : record) {
+    if (const auto* number = std::get_if<double>(&value)) {
+      json[name] = json_number(*number);
+    } else if (const auto* integer = std::get_if<int64_t>(&value)) {
+      json[name] = *integer;
+    } else {
+      json[name] = std::get<std::string>(value);
+    }
+  }
+  return dump_json(json);
+}
+
+MetricsLog::MetricsLog(const std::filesystem::path& file)
+    : file_(file), descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+  if (descriptor_ < 0) fail(ErrorKind::io, "cannot open ", file.string(), " for writing: ", std::strerror(errno));
+}
+
+MetricsLog::~MetricsLog() { ::close(descriptor_); }
+
+void MetricsLog::write(const Record& record) {
+  const std::string line = to_json_line(record) + "\n";
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t n = ::write(descriptor_, line.data() + done, line.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail(ErrorKind::io, "cannot write ", file_.string(), ": ", std::strerror(errno));
+    done += static_cast<size_t>(n);
+  }
+}
+
+ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO) == 1) {}
+ProgressLine::~ProgressLine() { end(); }
+
+void ProgressLine::show(const std::string& text) {
+  if (!terminal_) {
+    std::fprintf(stderr, "%s\n", text.c_str());
+    return;
+  }
+  const size_t padding = width_ > text.size() ? width_ - text.size() : 0;
+  std::fprintf(stderr, "\r%s%*s", text.c_str(), static_cast<int>(padding), "");
+  std::fflush(stderr);
+  width_ = text.size();
+}
+
+void ProgressLine::end() {
+  if (terminal_ && width_ > 0) std::fprintf(stderr, "\n");
+  width_ = 0;
+}
+
+std::string duration(double seconds) {
+  const auto s = static_cast<long long>(std::llround(std::max(0.0, seconds)));
+  char text[64];
+  if (s >= 3600) {
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%lld:%02lld", s / 60, s % 60);
+  }
+  return text;
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+}  // namespace mora

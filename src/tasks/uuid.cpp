@@ -1,0 +1,85 @@
+// Memorizing UUID pairs (paper section 3): train on `key:value`, score by greedy generation after `key:`.
+#include <algorithm>
+#include <span>
+
+#include "mora/data/uuid_pairs.hpp"
+#include "tasks/tasks.hpp"
+
+namespace mora::tasks {
+
+namespace {
+
+constexpr size_t kUuidLength = 36;
+
+class UuidExamples final : public ExampleSource {
+ public:
+  UuidExamples(const Tokenizer& tokenizer, std::span<const UuidPair> pairs, LossOn loss_on) {
+    for (const UuidPair& pair : pairs) examples_.push_back(uuid_example(tokenizer, pair, loss_on));
+  }
+  int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
+  ExampleView example(int64_t index) const override { return ExampleView(examples_[static_cast<size_t>(index)]); }
+
+ private:
+  std::vector<Example> examples_;
+};
+
+std::vector<UuidPair> load_pairs(const DataConfig& data) {
+  if (data.file.empty()) return generate_uuid_pairs(static_cast<uint64_t>(data.data_seed), data.pairs);
+  std::vector<UuidPair> pairs = read_uuid_pairs(data.file);
+  if (pairs.empty()) fail(ErrorKind::data, data.file.string(), ": holds no pairs");
+  return pairs;
+}
+
+class UuidTask final : public Task {
+ public:
+  UuidTask(const RunConfig& config, const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer),
+        pairs_(load_pairs(config.data)),
+        examples_(tokenizer, pairs_, config.data.loss_on == "value" ? LossOn::value : LossOn::all) {}
+
+  const ExampleSource& train_data() const override { return examples_; }
+
+  Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
+    const size_t n = config.num_samples > 0 ? std::min(pairs_.size(), static_cast<size_t>(config.num_samples))
+                                            : pairs_.size();
+    std::vector<std::vector<int32_t>> prompts;
+    size_t longest = 0;
+    for (size_t i = 0; i < n; ++i) {
+      prompts.push_back(uuid_prompt(tokenizer_, pairs_[i].key));
+      longest = std::max(longest, prompts.back().size());
+    }
+    Generator generator(scored.model, scored.store,
+                        {.batch_size = std::min(config.batch_size, static_cast<int64_t>(n)),
+                         .capacity = static_cast<int64_t>(longest) + config.max_new_tokens},
+                        scored.backend, scored.workspace);
+    const auto continuations = generator.greedy(
+        prompts, {.max_new_tokens = config.max_new_tokens, .finished = [this](std::span<const int32_t> tokens) {
+                    return tokenizer_.decode(tokens).size() >= kUuidLength;
+                  }});
+    double accuracy = 0, exact = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const std::string text = tokenizer_.decode(continuations[i]).substr(0, kUuidLength);
+      accuracy += uuid_character_accuracy(text, pairs_[i].value);
+      exact += text == pairs_[i].value ? 1 : 0;
+    }
+    const auto count = static_cast<double>(n);
+    return {static_cast<int64_t>(n), {{"character_accuracy", accuracy / count}, {"exact_match", exact / count}}};
+  }
+
+  void save_data(const std::filesystem::path& folder) const override {
+    write_uuid_pairs(folder / "uuid_pairs.jsonl", pairs_);
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<UuidPair> pairs_;
+  UuidExamples examples_;
+};
+
+}  // namespace
+
+std::unique_ptr<Task> make_uuid(const RunConfig& config, const Tokenizer& tokenizer, TaskUse) {
+  return std::make_unique<UuidTask>(config, tokenizer);
+}
+
+}  // namespace mora::tasks

@@ -1,0 +1,101 @@
+// The SentencePiece tokenizer. The library's processor is immutable after loading, so encoding and
+// decoding need no lock.
+#include <sentencepiece_processor.h>
+
+#include <system_error>
+
+#include "mora/core/error.hpp"
+#include "mora/io/file.hpp"
+#include "mora/text/tokenizer.hpp"
+
+namespace mora {
+namespace {
+
+constexpr size_t kMaxModelBytes = size_t{256} << 20;
+
+// Stands in front of a continuation so that the library's dummy prefix goes to it and not to the
+// text. A private-use character: no normalisation rule changes it or joins it to its neighbour, and
+// no vocabulary has a piece in which it stands before other characters.
+constexpr std::string_view kAnchor = "\uE000";
+
+std::optional<int32_t> existing(int id) {
+  return id < 0 ? std::nullopt : std::optional<int32_t>(id);
+}
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(const std::string& model, const std::filesystem::path& path) {
+    const auto status = processor_.LoadFromSerializedProto(model);
+    if (!status.ok() || processor_.GetPieceSize() <= 0) {
+      fail(ErrorKind::data, path.string(),
+           ": not a SentencePiece model; expected a tokenizer.model as spm_train writes it");
+    }
+  }
+
+  std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int> ids;
+    check(processor_.Encode(text, &ids));
+    return {ids.begin(), ids.end()};
+  }
+
+  std::vector<int32_t> encode_continuation(std::string_view text) const override {
+    if (text.empty()) return {};
+    std::string anchored(kAnchor);
+    anchored += text;
+    sentencepiece::ImmutableSentencePieceText result;
+    check(processor_.Encode(anchored, result.mutable_proto()));
+    std::vector<int32_t> ids;
+    ids.reserve(result.pieces_size());
+    for (const auto& p : result.pieces()) {
+      // The second condition keeps an unknown piece that starts in the anchor, because runs of
+      // unknown characters are one piece; the first keeps the bytes of one character, of which all
+      // but the last span nothing.
+      if (p.begin() >= kAnchor.size() || p.end() > kAnchor.size()) {
+        ids.push_back(static_cast<int32_t>(p.id()));
+      }
+    }
+    return ids;
+  }
+
+  std::string decode(std::span<const int32_t> tokens) const override {
+    for (const int32_t id : tokens) check_id(id);
+    std::string text;
+    check(processor_.Decode(std::vector<int>(tokens.begin(), tokens.end()), &text));
+    return text;
+  }
+
+  int32_t vocab_size() const override { return processor_.GetPieceSize(); }
+  std::optional<int32_t> bos() const override { return existing(processor_.bos_id()); }
+  std::optional<int32_t> eos() const override { return existing(processor_.eos_id()); }
+
+  std::string piece(int32_t id) const override {
+    check_id(id);
+    return processor_.IdToPiece(id);
+  }
+
+ private:
+  void check_id(int32_t id) const {
+    if (id < 0 || id >= vocab_size()) {
+      fail(ErrorKind::data, "token ", id, " is outside the tokenizer's vocabulary of ",
+           vocab_size(), " pieces; model and tokenizer do not belong together");
+    }
+  }
+
+  static void check(const sentencepiece::util::Status& status) {
+    ensure(status.ok(), "SentencePiece: ", status.ToString());
+  }
+
+  sentencepiece::SentencePieceProcessor processor_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder) {
+  std::error_code ignored;  // what cannot be examined is reported when it is opened
+  const auto path = std::filesystem::is_directory(file_or_folder, ignored)
+                        ? file_or_folder / "tokenizer.model"
+                        : file_or_folder;
+  return std::make_unique<SentencePieceTokenizer>(read_file(path, kMaxModelBytes), path);
+}
+
+}  // namespace mora

@@ -1,0 +1,86 @@
+#include "train/step_graph.hpp"
+
+#include <algorithm>
+
+#include "mora/autograd/grad.hpp"
+
+namespace mora {
+
+namespace {
+
+template <class T>
+void scale_into(std::span<const float> from, double factor, std::span<T> to) {
+  std::ranges::transform(from, to.begin(), [=](float w) { return static_cast<T>(static_cast<double>(w) * factor); });
+}
+
+}  // namespace
+
+BatchTensors::BatchTensors(int64_t capacity, DType working)
+    : tokens({DType::i32, {capacity}}),
+      positions({DType::i32, {capacity}}),
+      segment_start({DType::i32, {capacity}}),
+      labels({DType::i32, {capacity}}),
+      weights({working, {capacity}}) {}
+
+void BatchTensors::fill(const Batch& batch, double factor) {
+  std::ranges::copy(batch.tokens, tokens.as<int32_t>().begin());
+  std::ranges::copy(batch.positions, positions.as<int32_t>().begin());
+  std::ranges::copy(batch.segment_start, segment_start.as<int32_t>().begin());
+  std::ranges::copy(batch.labels, labels.as<int32_t>().begin());
+  if (weights.view().dtype() == DType::f64) {
+    scale_into(std::span<const float>(batch.weights), factor, weights.as<double>());
+  } else {
+    scale_into(std::span<const float>(batch.weights), factor, weights.as<float>());
+  }
+}
+
+MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed)
+    : batch(capacity, store.working()), step({DType::i32, {2}}) {
+  Context context(graph);
+  context.enable_dropout({.seed = seed, .step = graph.bind(step.view(), "step")});
+  auto bind = [&](const OwnedTensor& t, const char* name) { return graph.bind(t.view(), name); };
+  const Var segment_start = bind(batch.segment_start, "segment_start");
+  const Var h = model.hidden(context, bind(batch.tokens, "tokens"), bind(batch.positions, "positions"),
+                             model.packed_attention(segment_start));
+  loss = linear_cross_entropy(h, model.output_weight(context), bind(batch.labels, "labels"),
+                              bind(batch.weights, "weights"))
+             .loss;
+  std::vector<const Parameter*> trained;
+  std::vector<Var> wrt;
+  for (const Parameter& p : store.all()) {
+    if (p.training != Training::trained) continue;
+    trained.push_back(&p);
+    wrt.push_back(context.parameter(p));
+  }
+  static const float one_f32 = 1;
+  static const double one_f64 = 1;
+  const void* one = store.working() == DType::f64 ? static_cast<const void*>(&one_f64) : &one_f32;
+  const Var seed_gradient = graph.bind({const_cast<void*>(one), loss.type()}, "one");
+  const std::vector<Var> gradients = grad(std::array{loss}, std::array{seed_gradient}, wrt);
+  for (size_t i = 0; i < trained.size(); ++i) {
+    if (gradients[i]) accumulate(graph.bind(trained[i]->grad, trained[i]->name + ".grad"), gradients[i]);
+  }
+}
+
+UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config) : hyper({DType::f64, {3}}) {
+  clear(clear_graph.bind(store.gradients(), "gradients"));
+  norm2 = squared_norm(graph.bind(store.gradients(), "gradients"));
+  const Var h = graph.bind(hyper.view(), "hyper");
+  for (const ParameterGroup& group : store.groups()) {
+    auto part = [&](const Tensor& flat, const char* name) {
+      return graph.bind(slice(flat, group.begin, group.count), name);
+    };
+    adamw({.parameters = part(store.values(), "parameters"),
+           .gradients = part(store.gradients(), "gradients"),
+           .exp_avg = part(store.exp_avg(), "exp_avg"),
+           .exp_avg_sq = part(store.exp_avg_sq(), "exp_avg_sq")},
+          norm2, h,
+          {.beta1 = config.adam_beta1,
+           .beta2 = config.adam_beta2,
+           .eps = config.adam_epsilon,
+           .weight_decay = group.decay == Decay::yes ? config.weight_decay : 0.0,
+           .max_grad_norm = config.max_grad_norm});
+  }
+}
+
+}  // namespace mora

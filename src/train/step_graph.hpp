@@ -1,0 +1,39 @@
+// The graphs of one optimizer step and their bound memory.
+#pragma once
+
+#include "mora/config/run_config.hpp"
+#include "mora/models/llama.hpp"
+#include "mora/plan/plan.hpp"
+#include "mora/train/example_source.hpp"
+
+namespace mora {
+
+// The tensors through which a packed batch reaches a graph.
+struct BatchTensors {
+  OwnedTensor tokens, positions, segment_start, labels, weights;
+
+  BatchTensors(int64_t capacity, DType working);
+  // Copies the batch; every weight is multiplied by `factor`.
+  void fill(const Batch& batch, double factor);
+};
+
+// Forward and backward of one micro-batch: gradients are added to each trained parameter's `grad`.
+struct MicroGraph {
+  MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed);
+
+  BatchTensors batch;
+  OwnedTensor step;  // [2] i32 {step, micro step}: what dropout's masks depend on
+  Graph graph;
+  Var loss;
+};
+
+// Global norm, clipping and AdamW over the flat blocks; and their clearing for the next step.
+struct UpdateGraph {
+  UpdateGraph(const ParameterStore& store, const TrainConfig& config);
+
+  OwnedTensor hyper;  // [3] f64: see adamw()
+  Graph clear_graph, graph;
+  Var norm2;
+};
+
+}  // namespace mora

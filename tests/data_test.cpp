@@ -1,0 +1,334 @@
+// Examples, batches, the UUID task, text blocks and the data order.
+#include <doctest/doctest.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+#include <set>
+#include <string>
+
+#include "mora/core/error.hpp"
+#include "mora/core/parallel.hpp"
+#include "mora/core/random.hpp"
+#include "mora/data/batch.hpp"
+#include "mora/data/sampler.hpp"
+#include "mora/data/text_blocks.hpp"
+#include "mora/data/uuid_pairs.hpp"
+#include "mora/io/file.hpp"
+#include "temporary_folder.hpp"
+
+using namespace mora;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kModel = fs::path(MORA_SOURCE_DIR) / "data/base/tokenizer.model";
+
+fs::path write_gzip(const fs::path& path, const std::string& bytes) {
+  const gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
+  gzclose(file);
+  return path;
+}
+
+std::string prose(uint64_t seed, int lines) {
+  const std::vector<std::string> words = {"the ", "sea", " was ", "calm, ", "and",   "\n",
+                                          "\n\n", "12",  " ",     "  ",     "fog. ", "I "};
+  const Random random(seed, Purpose::test);
+  std::string text;
+  for (uint64_t i = 0; i < static_cast<uint64_t>(lines) * 12; ++i) {
+    text += words[random.below(i, words.size())];
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_SUITE("data") {
+  TEST_CASE("pack puts whole sequences one after the other") {
+    const Example a{{5, 6, 7}, {0, 0, 1}};
+    const Example b{{8, 9}, {0, 0.5f}};
+    const Example c{{4}, {0}};
+    const std::vector<const Example*> examples = {&a, &b, &c};
+    const Batch batch = pack(examples, 8);
+    CHECK(batch.tokens == std::vector<int32_t>{5, 6, 7, 8, 9, 4, 0, 0});
+    CHECK(batch.positions == std::vector<int32_t>{0, 1, 2, 0, 1, 0, 0, 0});
+    CHECK(batch.segment_start == std::vector<int32_t>{0, 0, 0, 3, 3, 5, 6, 7});
+    CHECK(batch.labels == std::vector<int32_t>{6, 7, 0, 9, 0, 0, 0, 0});
+    CHECK(batch.weights == std::vector<float>{0, 1, 0, 0.5f, 0, 0, 0, 0});
+    CHECK(batch.tokens_used == 6);
+    CHECK(batch.weight_sum == 1.5);
+  }
+
+  TEST_CASE("pack without examples, to the last slot, and beyond it") {
+    CHECK(pack({}, 2).segment_start == std::vector<int32_t>{0, 1});
+    const Example a{{5, 6, 7}, {0, 1, 1}};
+    const std::vector<const Example*> twice = {&a, &a};
+    CHECK(pack(twice, 6).tokens_used == 6);
+    const std::string message = message_of(ErrorKind::usage, [&] { pack(twice, 5); });
+    CHECK(message.find("a sequence of 3 tokens does not fit a batch of 5 with 3 in use") !=
+          std::string::npos);
+
+    const Example bad{{5, 6}, {1, 1}};
+    const std::vector<const Example*> broken = {&bad};
+    message_of(ErrorKind::internal, [&] { pack(broken, 5); });
+  }
+
+  TEST_CASE("a batch can be filled again, also from views without weights") {
+    const Example a{{5, 6, 7}, {0, 0, 1}};
+    const std::vector<int32_t> plain = {8, 9, 3};
+    Batch batch(5);
+    batch.append(ExampleView(a));
+    message_of(ErrorKind::usage, [&] { batch.append(ExampleView(a)); });
+    CHECK(batch.tokens_used == 3);  // a refused sequence leaves the batch as it was
+    CHECK(batch.tokens == std::vector<int32_t>{5, 6, 7, 0, 0});
+
+    batch.clear();
+    const Batch fresh(5);
+    CHECK(batch.tokens == fresh.tokens);
+    CHECK(batch.segment_start == fresh.segment_start);
+    batch.append(ExampleView(plain));
+    CHECK(batch.tokens == std::vector<int32_t>{8, 9, 3, 0, 0});
+    CHECK(batch.labels == std::vector<int32_t>{9, 3, 0, 0, 0});
+    CHECK(batch.weights == std::vector<float>{1, 1, 0, 0, 0});
+    CHECK(batch.segment_start == std::vector<int32_t>{0, 0, 0, 3, 4});
+    CHECK(batch.weight_sum == 2);
+  }
+
+  TEST_CASE("UUID pairs are version 4, distinct and a pure function of seed and index") {
+    const auto pairs = generate_uuid_pairs(7, 2000);
+    std::set<std::string> seen;
+    for (const UuidPair& pair : pairs) {
+      for (const std::string& text : {pair.key, pair.value}) {
+        REQUIRE(text.size() == 36);
+        for (size_t i = 0; i < 36; ++i) {
+          const bool hyphen = i == 8 || i == 13 || i == 18 || i == 23;
+          const std::string allowed = hyphen    ? "-"
+                                      : i == 14 ? "4"
+                                      : i == 19 ? "89ab"
+                                                : "0123456789abcdef";
+          REQUIRE(allowed.find(text[i]) != std::string::npos);
+        }
+        CHECK(seen.insert(text).second);
+      }
+    }
+    const auto fewer = generate_uuid_pairs(7, 10);
+    CHECK(std::equal(fewer.begin(), fewer.end(), pairs.begin()));
+    CHECK(generate_uuid_pairs(7, 10) == fewer);
+    CHECK(generate_uuid_pairs(8, 10)[3].key != fewer[3].key);
+    CHECK(generate_uuid_pairs(7, 0).empty());
+
+    // Every free digit takes all 16 values about equally often (2,000 draws: 125 +- 5 sigma).
+    for (const size_t place : {0u, 9u, 15u, 20u, 35u}) {
+      std::vector<int> counts(128, 0);
+      for (const UuidPair& pair : pairs) ++counts[static_cast<size_t>(pair.value[place])];
+      for (const char digit : std::string("0123456789abcdef")) {
+        CHECK(std::abs(counts[static_cast<size_t>(digit)] - 125) < 55);
+      }
+    }
+  }
+
+  TEST_CASE("UUID pairs survive writing and reading; bad files name file and line") {
+    const TemporaryFolder folder;
+    const auto pairs = generate_uuid_pairs(1, 20);
+    const auto path = folder / "pairs.jsonl";
+    write_uuid_pairs(path, pairs);
+    CHECK(read_uuid_pairs(path) == pairs);
+
+    const auto line = [](const std::string& key, const std::string& value) {
+      return "{\"key\": \"" + key + "\", \"value\": \"" + value + "\"}\n";
+    };
+    const std::string good = line(pairs[0].key, pairs[0].value);
+    std::string upper = pairs[1].key;
+    upper[0] = 'A';
+    const std::vector<std::string> bad = {
+        line(pairs[0].key, pairs[1].value),        // the same key again
+        line(upper, pairs[1].value),               // not lower case
+        line("abc", pairs[1].value),               // not a UUID
+        line(pairs[1].key, pairs[1].value + "0"),  // too long
+        "{\"key\": \"" + pairs[1].key + "\"}\n",   // no value
+        "{\"key\": 3, \"value\": 4}\n",            // not strings
+        "[1]\n",
+        "{\"key\": \n",
+        "nonsense\n",
+    };
+    for (const std::string& text : bad) {
+      const auto file = folder.file("bad.jsonl", good + "\n" + text);
+      const std::string message = message_of(ErrorKind::data, [&] { read_uuid_pairs(file); });
+      CHECK(message.starts_with(file.string() + ":3:"));
+      CHECK(message.find('\n') == std::string::npos);
+    }
+  }
+
+  TEST_CASE("the UUID prompt is a prefix of the training tokens") {
+    const TemporaryFolder folder;
+    // A second model: as the shipped one, but with add_dummy_prefix, as LLaMA's (see text_test).
+    const auto prefixing =
+        folder.file("tokenizer.model", read_file(kModel, 1 << 20) + "\x1a\x02\x18\x01");
+    for (const fs::path& model : {kModel, prefixing}) {
+      const auto tokenizer = load_tokenizer(model);
+      for (const UuidPair& pair : generate_uuid_pairs(3, 200)) {
+        const auto prompt = uuid_prompt(*tokenizer, pair.key);
+        const Example all = uuid_example(*tokenizer, pair, LossOn::all);
+        const Example value = uuid_example(*tokenizer, pair, LossOn::value);
+        REQUIRE(all.tokens.size() > prompt.size());
+        CHECK(std::equal(prompt.begin(), prompt.end(), all.tokens.begin()));
+        CHECK(value.tokens == all.tokens);
+        CHECK(all.tokens[0] == *tokenizer->bos());
+        CHECK(tokenizer->decode(all.tokens) == pair.key + ":" + pair.value);
+        const std::span rest = std::span(all.tokens).subspan(prompt.size());
+        CHECK(tokenizer->decode(rest) == pair.value);
+
+        std::vector<float> expected(all.tokens.size(), 1.0f);
+        expected[0] = 0;
+        CHECK(all.weights == expected);
+        std::fill_n(expected.begin(), prompt.size(), 0.0f);
+        CHECK(value.weights == expected);
+      }
+    }
+  }
+
+  TEST_CASE("character accuracy of a UUID") {
+    const std::string value = "01234567-89ab-4cde-8f01-23456789abcd";
+    CHECK(uuid_character_accuracy(value, value) == 1);
+    CHECK(uuid_character_accuracy("0123456789ab4cde8f0123456789abcd", value) == 1);
+    CHECK(uuid_character_accuracy(value + "00:tail", value) == 1);
+    CHECK(uuid_character_accuracy("", value) == 0);
+    CHECK(uuid_character_accuracy("----", value) == 0);
+    CHECK(uuid_character_accuracy("01234567-", value) == 8 / 32.0);
+    CHECK(uuid_character_accuracy("x1234567-89ab", value) == 11 / 32.0);
+    CHECK(uuid_character_accuracy(" " + value, value) < 0.1);  // shifted by one
+    CHECK(uuid_character_accuracy(std::string(50, '?'), value) == 0);
+
+    const auto pairs = generate_uuid_pairs(11, 4000);
+    double sum = 0;
+    for (const UuidPair& pair : pairs) sum += uuid_character_accuracy(pair.key, pair.value);
+    const double chance = (1 + 0.25 + 30 / 16.0) / 32;
+    CHECK(sum / 4000 == doctest::Approx(chance).epsilon(0.03));
+  }
+
+  TEST_CASE("documents are read from every kind of file") {
+    const TemporaryFolder folder;
+    const std::string lines =
+        "{\"text\": \"one\\n\", \"n\": 1}\n\n{\"text\": \"\"}\n{\"text\": \"two\"}";
+    const TextFiles source{{folder.file("a.jsonl", lines), write_gzip(folder / "b.jsonl.gz", lines),
+                            folder.file("c.txt", "x\r\n\n  y"),
+                            write_gzip(folder / "d.txt.gz", "z\n"), folder.file("empty.txt", "")},
+                           "text"};
+    std::vector<std::string> documents;
+    read_documents(source, [&](std::string d) { documents.push_back(std::move(d)); });
+    CHECK(documents ==
+          std::vector<std::string>{"one\n", "two", "one\n", "two", "x\n\n  y\n", "z\n"});
+  }
+
+  TEST_CASE("bad text files name what is wrong and where") {
+    const TemporaryFolder folder;
+    const auto read = [&](const std::string& name, const std::string& bytes, ErrorKind kind) {
+      const TextFiles source{{folder.file(name, bytes)}, "text"};
+      return message_of(kind, [&] { read_documents(source, [](std::string) {}); });
+    };
+    const std::string at = (folder / "f").string();
+    CHECK(read("f.csv", "a\n", ErrorKind::usage).find("expected .jsonl") != std::string::npos);
+    CHECK(read("f.txt", "a\n\xff\n", ErrorKind::data).starts_with(at + ".txt:2:"));
+    CHECK(read("f.jsonl", "{\"text\": \"a\"}\n{\"body\": \"a\"}\n", ErrorKind::data)
+              .starts_with(at + ".jsonl:2:"));
+    CHECK(read("f.jsonl", "{\"text\": \"\xff\"}\n", ErrorKind::data).starts_with(at + ".jsonl:1:"));
+    CHECK(read("f.jsonl", "{\"text\": 5}\n", ErrorKind::data).find("string") != std::string::npos);
+    read("f.txt.gz", "\x1f\x8b torn", ErrorKind::data);
+  }
+
+  TEST_CASE("a document is split only in front of line breaks") {
+    const auto tokenizer = load_tokenizer(kModel);
+    const std::string text = prose(1, 2000);
+    std::string joined;
+    std::vector<int32_t> tokens;
+    const auto pieces = split_document(text);
+    CHECK(pieces.size() > 3);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      if (i > 0) {
+        CHECK(pieces[i].front() == '\n');
+        CHECK(joined.back() != '\n');
+      }
+      if (i + 1 < pieces.size()) CHECK(pieces[i].size() >= 4096);
+      joined += pieces[i];
+      const auto ids = tokenizer->encode_continuation(pieces[i]);
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+    }
+    CHECK(joined == text);
+    CHECK(tokens == tokenizer->encode(text));  // the cuts change nothing
+    CHECK(split_document("").empty());
+    CHECK(split_document(std::string(9000, 'a')).size() == 1);
+    CHECK(split_document(std::string(9000, '\n')).size() == 1);
+  }
+
+  TEST_CASE("text blocks are the same for any number of threads; the remainder is dropped") {
+    const TemporaryFolder folder;
+    std::string lines;
+    std::string last;
+    for (uint64_t i = 0; i < 6; ++i) {
+      last = prose(i, i == 2 ? 3000 : 20);
+      lines += "{\"body\": \"";
+      for (const char c : last) lines += c == '\n' ? "\\n" : std::string(1, c);
+      lines += "\"}\n";
+    }
+    const TextFiles source{{write_gzip(folder / "a.jsonl.gz", lines)}, "body"};
+    const auto tokenizer = load_tokenizer(kModel);
+    const int threads = thread_count();
+    set_thread_count(1);
+    const auto expected = tokenize_documents(*tokenizer, source);
+    set_thread_count(3);
+    const auto tokens = tokenize_documents(*tokenizer, source);
+    set_thread_count(threads);
+    CHECK(tokens == expected);
+
+    CHECK(std::count(tokens.begin(), tokens.end(), *tokenizer->bos()) == 6);
+    CHECK(std::count(tokens.begin(), tokens.end(), *tokenizer->eos()) == 6);
+    auto tail = tokenizer->encode(last);
+    tail.insert(tail.begin(), *tokenizer->bos());
+    tail.push_back(*tokenizer->eos());
+    CHECK(std::equal(tail.rbegin(), tail.rend(), tokens.rbegin()));
+
+    const auto total = static_cast<int64_t>(tokens.size());
+    const TextBlocks blocks = read_text_blocks(*tokenizer, source, 128);
+    CHECK(blocks.count() == total / 128);
+    CHECK(total % 128 != 0);  // so that there is something to drop
+    for (int64_t i = 0; i < blocks.count(); ++i) {
+      const Example block = blocks.block(i);
+      REQUIRE(block.tokens.size() == 128);
+      CHECK(std::equal(block.tokens.begin(), block.tokens.end(), tokens.begin() + i * 128));
+      CHECK(block.weights[0] == 0);
+      CHECK(std::accumulate(block.weights.begin(), block.weights.end(), 0.0f) == 127);
+    }
+    const std::string message =
+        message_of(ErrorKind::data, [&] { read_text_blocks(*tokenizer, source, total + 1); });
+    CHECK(message.find("fewer than one block") != std::string::npos);
+  }
+
+  TEST_CASE("an epoch's order is a permutation, its own, and repeatable") {
+    std::vector<int64_t> all(1000);
+    std::iota(all.begin(), all.end(), 0);
+    const auto first = epoch_order(5, 0, 1000);
+    auto sorted = first;
+    std::sort(sorted.begin(), sorted.end());
+    CHECK(sorted == all);
+    CHECK(first != all);
+    CHECK(epoch_order(5, 0, 1000) == first);
+    CHECK(epoch_order(5, 1, 1000) != first);
+    CHECK(epoch_order(6, 0, 1000) != first);
+    CHECK(epoch_order(5, 0, 0).empty());
+  }
+
+  TEST_CASE("the sampler goes through the epochs and can start anywhere") {
+    Sampler sampler(5, 10);
+    for (int64_t epoch = 0; epoch < 3; ++epoch) {
+      const auto order = epoch_order(5, epoch, 10);
+      for (int64_t i = 0; i < 10; ++i) {
+        CHECK(sampler.at(epoch * 10 + i) == order[static_cast<size_t>(i)]);
+      }
+    }
+    Sampler resumed(5, 10);
+    CHECK(resumed.at(27) == sampler.at(27));
+    CHECK(sampler.at(3) == epoch_order(5, 0, 10)[3]);  // going back is allowed
+  }
+}
