@@ -8,7 +8,9 @@ namespace mora::testing {
 
 namespace {
 
-uint64_t index(int64_t i) { return static_cast<uint64_t>(i); }
+uint64_t index(int64_t i) {
+  return static_cast<uint64_t>(i);
+}
 
 template <class Value>
 Fill each(Value value) {
@@ -26,11 +28,15 @@ Fill normal(double scale) {
 }
 
 Fill uniform(double low, double high) {
-  return each([=](const Random& random, int64_t i) { return low + (high - low) * random.uniform(index(i)); });
+  return each([=](const Random& random, int64_t i) {
+    return low + (high - low) * random.uniform(index(i));
+  });
 }
 
 Fill eighths() {
-  return each([](const Random& random, int64_t i) { return static_cast<double>(random.below(index(i), 64)) / 8 - 4; });
+  return each([](const Random& random, int64_t i) {
+    return static_cast<double>(random.below(index(i), 64)) / 8 - 4;
+  });
 }
 
 Fill below(int64_t bound) {
@@ -42,7 +48,8 @@ Fill below(int64_t bound) {
 Fill rotation(int64_t features) {
   return each([half = features / 2](const Random&, int64_t i) {
     const int64_t row = i / (2 * half), c = i % half;
-    const double angle = static_cast<double>(row + 1) * std::pow(100.0, -static_cast<double>(c) / static_cast<double>(half));
+    const double angle = static_cast<double>(row + 1) *
+                         std::pow(100.0, -static_cast<double>(c) / static_cast<double>(half));
     return i % (2 * half) < half ? std::cos(angle) : std::sin(angle);
   });
 }
@@ -53,7 +60,8 @@ Fill values(Array numbers) {
 
 Fill segments(std::vector<int64_t> lengths) {
   Array starts;
-  for (int64_t length : lengths) starts.insert(starts.end(), static_cast<size_t>(length), static_cast<double>(starts.size()));
+  for (int64_t length : lengths)
+    starts.insert(starts.end(), static_cast<size_t>(length), static_cast<double>(starts.size()));
   return values(std::move(starts));
 }
 
@@ -69,8 +77,9 @@ const std::vector<OpCase>& op_cases() {
 
 const std::vector<OpId>& not_differentiable() {
   static const std::vector<OpId> list = {
-      OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad, OpId::cached_attention, OpId::cache_write,
-      OpId::accumulate,     OpId::clear,         OpId::squared_norm, OpId::adamw};
+      OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad, OpId::cached_attention,
+      OpId::cache_write,    OpId::accumulate,    OpId::clear,       OpId::squared_norm,
+      OpId::adamw};
   return list;
 }
 
@@ -78,20 +87,31 @@ std::vector<Var> emit(OpId id, const Attrs& attrs, std::span<const Var> in) {
   return in[0].graph->emit(op(id), attrs, in);
 }
 
-std::string name_of(const OpCase& c) { return str(op(c.op).name, ": ", c.label); }
-std::string name_of(const WrongCall& c) { return str(op(c.op).name, ": ", c.label); }
+std::string name_of(const OpCase& c) {
+  return str(op(c.op).name, ": ", c.label);
+}
+std::string name_of(const WrongCall& c) {
+  return str(op(c.op).name, ": ", c.label);
+}
 
 namespace {
 
-CaseInput floats(const Shape& shape) { return {shape, normal()}; }
-CaseInput whole(const Shape& shape) { return {shape, below(1), Storage::i32}; }
-CaseInput narrow(const Shape& shape) { return {shape, normal(), Storage::bf16}; }
+CaseInput floats(const Shape& shape) {
+  return {shape, normal()};
+}
+CaseInput whole(const Shape& shape) {
+  return {shape, below(1), Storage::i32};
+}
+CaseInput narrow(const Shape& shape) {
+  return {shape, normal(), Storage::bf16};
+}
 
 using Calls = std::vector<WrongCall>;
 using Vars = std::span<const Var>;
 
 // A call by its record, as every public function ends in one.
-void wrong(Calls& out, OpId id, const std::string& label, const Attrs& attrs, std::vector<CaseInput> in) {
+void wrong(Calls& out, OpId id, const std::string& label, const Attrs& attrs,
+           std::vector<CaseInput> in) {
   out.push_back({id, label, std::move(in), [id, attrs](Vars v) { return emit(id, attrs, v); }});
 }
 
@@ -112,9 +132,11 @@ void wrong_model_calls(Calls& out) {
   wrong(out, OpId::embedding_grad, "ids", EmbeddingGradAttrs{5}, {floats({4, 3}), whole({2})});
   wrong(out, OpId::rms_norm, "w", RmsNormAttrs{1e-5}, {floats({4, 3}), floats({4})});
   wrong(out, OpId::rms_norm, "rank", RmsNormAttrs{1e-5}, {floats({2, 4, 3}), floats({3})});
-  wrong(out, OpId::rms_norm_grad, "rstd", RmsNormAttrs{1e-5}, {floats({4, 3}), floats({3}), floats({3}), floats({4, 3})});
+  wrong(out, OpId::rms_norm_grad, "rstd", RmsNormAttrs{1e-5},
+        {floats({4, 3}), floats({3}), floats({3}), floats({4, 3})});
   wrong(out, OpId::rope, "heads", RopeAttrs{3}, {floats({4, 8}), floats({9, 4}), whole({4})});
-  wrong(out, OpId::rope, "odd head_dim", RopeAttrs{2}, {floats({4, 6}), floats({9, 3}), whole({4})});
+  wrong(out, OpId::rope, "odd head_dim", RopeAttrs{2},
+        {floats({4, 6}), floats({9, 3}), whole({4})});
   wrong(out, OpId::rope, "positions", RopeAttrs{2}, {floats({4, 8}), floats({9, 4}), whole({5})});
   wrong(out, OpId::swiglu, "shapes", Attrs{}, {floats({2, 3}), floats({2, 4})});
   wrong(out, OpId::swiglu_grad, "shapes", Attrs{}, {floats({2, 3}), floats({2, 3}), floats({3})});
@@ -124,28 +146,40 @@ void wrong_model_calls(Calls& out) {
   wrong(out, OpId::attention, "heads", uneven, {q, kv, kv, whole({6})});
   wrong(out, OpId::attention, "segment_start", heads, {q, kv, kv, whole({5})});
   wrong(out, OpId::attention_grad, "lse", heads, {q, kv, kv, whole({6}), q, floats({6, 2}), q});
-  wrong(out, OpId::cached_attention, "caches", heads, {q, cache, floats({3, 8, 8}), whole({6}), whole({6})});
+  wrong(out, OpId::cached_attention, "caches", heads,
+        {q, cache, floats({3, 8, 8}), whole({6}), whole({6})});
   wrong(out, OpId::cached_attention, "slots", heads, {q, cache, cache, whole({3}), whole({6})});
   wrong(out, OpId::cache_write, "width", Attrs{}, {cache, q, whole({6}), whole({6})});
 }
 
 void wrong_train_calls(Calls& out) {
   const CaseInput h = floats({6, 8}), w = floats({11, 8});
-  wrong(out, OpId::linear_cross_entropy, "widths", Attrs{}, {h, floats({11, 7}), whole({6}), floats({6})});
+  wrong(out, OpId::linear_cross_entropy, "widths", Attrs{},
+        {h, floats({11, 7}), whole({6}), floats({6})});
   wrong(out, OpId::linear_cross_entropy, "labels", Attrs{}, {h, w, whole({5}), floats({6})});
   wrong(out, OpId::linear_cross_entropy, "weights", Attrs{}, {h, w, whole({6}), floats({6, 1})});
-  wrong(out, OpId::linear_cross_entropy, "no vocabulary", Attrs{}, {h, floats({0, 8}), whole({6}), floats({6})});
+  wrong(out, OpId::linear_cross_entropy, "no vocabulary", Attrs{},
+        {h, floats({0, 8}), whole({6}), floats({6})});
+  const CaseInput h64{{6, 8}, normal(), Storage::f64}, weights64{{6}, normal(), Storage::f64};
+  wrong(out, OpId::linear_cross_entropy, "f64 with bf16", Attrs{},
+        {h64, narrow({11, 8}), whole({6}), weights64});
+  wrong(out, OpId::matmul, "f64 with bf16", MatmulAttrs{.tb = Transpose::yes},
+        {h64, narrow({11, 8})});
   wrong(out, OpId::dropout, "step", DropoutAttrs{0.1, 1, 2}, {h, whole({1})});
   wrong(out, OpId::dropout, "p", DropoutAttrs{1.0, 1, 2}, {h, whole({2})});
-  const FoldAttrs padded{4, Grouping::contiguous, Padding::circular}, none{0, Grouping::strided, Padding::none};
+  const FoldAttrs padded{4, Grouping::contiguous, Padding::circular},
+      none{0, Grouping::strided, Padding::none};
   wrong(out, OpId::fold, "rank", FoldAttrs{4, Grouping::strided, Padding::none}, {floats({8})});
   wrong(out, OpId::fold, "padding", padded, {h});
   wrong(out, OpId::unfold, "size", none, {h});
   wrong(out, OpId::resize, "size", ResizeAttrs{0}, {h});
   wrong(out, OpId::rotate_blocks, "odd width", RotateBlocksAttrs{}, {h, floats({2, 3})});
-  wrong(out, OpId::rotate_blocks, "width", RotateBlocksAttrs{Direction::backward, 7}, {h, floats({3, 4})});
-  wrong(out, OpId::rotate_blocks, "no features", RotateBlocksAttrs{}, {floats({6, 0}), floats({2, 4})});
-  wrong(out, OpId::rotate_blocks, "no size", RotateBlocksAttrs{Direction::backward, 0}, {h, floats({2, 4})});
+  wrong(out, OpId::rotate_blocks, "width", RotateBlocksAttrs{Direction::backward, 7},
+        {h, floats({3, 4})});
+  wrong(out, OpId::rotate_blocks, "no features", RotateBlocksAttrs{},
+        {floats({6, 0}), floats({2, 4})});
+  wrong(out, OpId::rotate_blocks, "no size", RotateBlocksAttrs{Direction::backward, 0},
+        {h, floats({2, 4})});
   wrong(out, OpId::accumulate, "shapes", Attrs{}, {h, w});
   wrong(out, OpId::clear, "inputs", Attrs{}, {h, w});
   wrong(out, OpId::squared_norm, "integers", Attrs{}, {whole({6})});

@@ -1,9 +1,9 @@
-// Cases of the operations a LLaMA consists of, in the order of ops.def. Shapes with 0, 1, odd and large extents; labels
-// say what is special.
-#include "op_cases.hpp"
-
+// Cases of the operations a LLaMA consists of, in the order of ops.def. Shapes with 0, 1, odd and
+// large extents; labels say what is special.
 #include <array>
 #include <cmath>
+
+#include "op_cases.hpp"
 
 namespace mora::testing {
 
@@ -19,7 +19,7 @@ int64_t sum(const std::vector<int64_t>& lengths) {
   return total;
 }
 
-// -- matmul ----------------------------------------------------------------------------------------------------------
+// -- matmul --
 
 enum class Addend { no, yes };
 struct MatmulKind {
@@ -28,9 +28,11 @@ struct MatmulKind {
   Storage b = Storage::working;
 };
 
-void matmul_case(Cases& out, const std::string& label, const reference::MatmulSize& s, const MatmulKind& kind = {}) {
+void matmul_case(Cases& out, const std::string& label, const reference::MatmulSize& s,
+                 const MatmulKind& kind = {}) {
   const MatmulAttrs attrs = kind.attrs;
-  const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes, narrow = kind.b == Storage::bf16;
+  const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes,
+             narrow = kind.b == Storage::bf16;
   OpCase c{.op = OpId::matmul,
            .label = str(label, " ", s.m, "x", s.k, "x", s.n, ta ? " ta" : "", tb ? " tb" : ""),
            .in = {{ta ? Shape{s.k, s.m} : Shape{s.m, s.k}, normal()},
@@ -39,7 +41,8 @@ void matmul_case(Cases& out, const std::string& label, const reference::MatmulSi
            .reference = {}};
   if (kind.addend == Addend::yes) c.in.push_back({{s.m, s.n}, normal()});
   c.build = [attrs](std::span<const Var> in) -> std::vector<Var> {
-    return {matmul(in[0], in[1], {attrs.ta, attrs.tb, attrs.alpha, in.size() == 3 ? in[2] : Var{}})};
+    return {
+        matmul(in[0], in[1], {attrs.ta, attrs.tb, attrs.alpha, in.size() == 3 ? in[2] : Var{}})};
   };
   c.reference = [s, attrs](const Arrays& in) -> Arrays {
     return {reference::matmul(in[0], in[1], in.size() == 3 ? in[2] : Array{}, s, attrs)};
@@ -54,9 +57,11 @@ void matmul_cases(Cases& out) {
     for (const auto tb : {Transpose::no, Transpose::yes}) {
       matmul_case(out, "tiny", {1, 1, 1}, {.attrs = {ta, tb}});
       matmul_case(out, "odd", {13, 7, 173}, {.attrs = {ta, tb, -0.5}});
-      matmul_case(out, "odd, addend", {173, 13, 7}, {.attrs = {ta, tb, 2.5}, .addend = Addend::yes});
+      matmul_case(out, "odd, addend", {173, 13, 7},
+                  {.attrs = {ta, tb, 2.5}, .addend = Addend::yes});
       matmul_case(out, "large", {300, 517, 129}, {.attrs = {ta, tb}});
-      matmul_case(out, "bf16", {33, 65, 40}, {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::bf16});
+      matmul_case(out, "bf16", {33, 65, 40},
+                  {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::bf16});
     }
   }
   matmul_case(out, "no rows", {0, 5, 7});
@@ -67,18 +72,23 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "weight gradient, addend", {24, 4096, 40},
               {.attrs = {.ta = Transpose::yes, .alpha = 0.25}, .addend = Addend::yes});
   matmul_case(out, "thin weight gradient", {8, 5000, 16}, {.attrs = {.ta = Transpose::yes}});
+  matmul_case(out, "thin, both transposed", {33, 1536, 1},
+              {.attrs = {Transpose::yes, Transpose::yes}});
+  matmul_case(out, "several panels", {530, 70, 20}, {.addend = Addend::yes});
+  matmul_case(out, "several panels", {20, 70, 530}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "long sum", {16, 5000, 16});
   matmul_case(out, "long sum", {17, 5000, 19}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one row", {1, 1000, 257}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one column", {257, 1000, 1});
-  matmul_case(out, "one row, bf16", {1, 100, 257}, {.attrs = {.tb = Transpose::yes}, .b = Storage::bf16});
+  matmul_case(out, "one row, bf16", {1, 100, 257},
+              {.attrs = {.tb = Transpose::yes}, .b = Storage::bf16});
   // Leading dimensions flatten to rows.
   matmul_case(out, "4-dimensional", {2 * 3 * 5, 7, 6}, {.addend = Addend::yes});
   out.back().in[0].shape = {2, 3, 5, 7};
   out.back().in[2].shape = {2, 3, 5, 6};
 }
 
-// -- add, scale_by, cast ---------------------------------------------------------------------------------------------
+// -- add, scale_by, cast --
 
 const std::vector<Shape> kAnyShapes = {{0, 5}, {1}, {13, 7}, {2, 3, 5, 7}, {173, 300}};
 
@@ -88,9 +98,11 @@ double rounded_to_bf16(double x) {
   return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
 }
 
-void cast_case(Cases& out, const std::string& label, const CaseInput& in, std::function<DType(DType)> to,
-               double (*round)(double)) {
-  out.push_back({.op = OpId::cast, .label = label, .in = {in},
+void cast_case(Cases& out, const std::string& label, const CaseInput& in,
+               std::function<DType(DType)> to, double (*round)(double)) {
+  out.push_back({.op = OpId::cast,
+                 .label = label,
+                 .in = {in},
                  .build = [to](std::span<const Var> v) -> std::vector<Var> {
                    return {cast(v[0], to(v[0].type().dtype))};
                  },
@@ -103,16 +115,23 @@ void cast_case(Cases& out, const std::string& label, const CaseInput& in, std::f
 
 void elementwise_cases(Cases& out) {
   for (const Shape& shape : kAnyShapes) {
-    out.push_back({.op = OpId::add, .label = str(shape), .in = {{shape, normal()}, {shape, normal()}},
-                   .build = [](std::span<const Var> in) -> std::vector<Var> { return {add(in[0], in[1])}; },
-                   .reference = [](const Arrays& in) -> Arrays {
-                     Array y = in[0];
-                     for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i];
-                     return {y};
+    out.push_back(
+        {.op = OpId::add,
+         .label = str(shape),
+         .in = {{shape, normal()}, {shape, normal()}},
+         .build = [](std::span<const Var> in) -> std::vector<Var> { return {add(in[0], in[1])}; },
+         .reference = [](const Arrays& in) -> Arrays {
+           Array y = in[0];
+           for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i];
+           return {y};
+         },
+         .wrt = {0, 1}});
+    out.push_back({.op = OpId::scale_by,
+                   .label = str(shape),
+                   .in = {{shape, normal()}, {{1}, normal()}},
+                   .build = [](std::span<const Var> in) -> std::vector<Var> {
+                     return {scale_by(in[0], in[1])};
                    },
-                   .wrt = {0, 1}});
-    out.push_back({.op = OpId::scale_by, .label = str(shape), .in = {{shape, normal()}, {{1}, normal()}},
-                   .build = [](std::span<const Var> in) -> std::vector<Var> { return {scale_by(in[0], in[1])}; },
                    .reference = [](const Arrays& in) -> Arrays {
                      Array y = in[0];
                      for (double& x : y) x *= in[1][0];
@@ -122,12 +141,15 @@ void elementwise_cases(Cases& out) {
     auto bf16_type = [](DType) { return DType::bf16; };
     auto other = [](DType from) { return from == DType::f64 ? DType::f32 : DType::f64; };
     auto to_float = [](double x) { return static_cast<double>(static_cast<float>(x)); };
-    cast_case(out, str("to bf16, rounded ", shape), {shape, normal(100)}, bf16_type, rounded_to_bf16);
+    cast_case(out, str("to bf16, rounded ", shape), {shape, normal(100)}, bf16_type,
+              rounded_to_bf16);
     cast_case(out, str("to the other working type ", shape), {shape, normal(100)}, other, to_float);
     cast_case(out, str("to bf16 ", shape), {shape, eighths()}, bf16_type, rounded_to_bf16);
-    cast_case(out, str("to the other working type, exact ", shape), {shape, eighths()}, other, to_float);
-    cast_case(out, str("bf16 to f32 ", shape), {shape, eighths(), Storage::bf16}, [](DType) { return DType::f32; },
+    cast_case(out, str("to the other working type, exact ", shape), {shape, eighths()}, other,
               to_float);
+    cast_case(
+        out, str("bf16 to f32 ", shape), {shape, eighths(), Storage::bf16},
+        [](DType) { return DType::f32; }, to_float);
     cast_case(out, str("bf16 to f64 ", shape), {shape, eighths(), Storage::bf16}, other, to_float);
     for (size_t i = out.size() - 4; i < out.size(); ++i) {
       out[i].wrt = {0};
@@ -136,28 +158,34 @@ void elementwise_cases(Cases& out) {
   }
 }
 
-// -- embedding, rms_norm, rope, swiglu -------------------------------------------------------------------------------
+// -- embedding, rms_norm, rope, swiglu --
 
 void embedding_cases(Cases& out) {
   struct Size {
     int64_t rows, width, tokens;
   };
-  for (const auto& [rows, width, tokens] : {Size{1, 1, 1}, {7, 13, 0}, {7, 13, 30}, {173, 65, 13}, {50, 300, 200}}) {
+  for (const auto& [rows, width, tokens] :
+       {Size{1, 1, 1}, {7, 13, 0}, {7, 13, 30}, {173, 65, 13}, {50, 300, 200}}) {
     const std::string label = str("[", rows, ", ", width, "] x ", tokens);
     for (const Storage storage : {Storage::working, Storage::bf16}) {
-      out.push_back({.op = OpId::embedding, .label = label + (storage == Storage::bf16 ? ", bf16" : ""),
+      out.push_back({.op = OpId::embedding,
+                     .label = label + (storage == Storage::bf16 ? ", bf16" : ""),
                      .in = {{{rows, width}, normal(), storage}, {{tokens}, below(rows), kInt}},
-                     .build = [](std::span<const Var> in) -> std::vector<Var> { return {embedding(in[0], in[1])}; },
+                     .build = [](std::span<const Var> in) -> std::vector<Var> {
+                       return {embedding(in[0], in[1])};
+                     },
                      .reference = [w = width](const Arrays& in) -> Arrays {
                        return {reference::embedding(in[0], in[1], w)};
                      }});
       if (storage == Storage::working) out.back().wrt = {0};
     }
-    out.push_back({.op = OpId::embedding_grad, .label = label,
+    out.push_back({.op = OpId::embedding_grad,
+                   .label = label,
                    .in = {{{tokens, width}, normal()}, {{tokens}, below(rows), kInt}},
-                   .build = [r = rows](std::span<const Var> in) {
-                     return emit(OpId::embedding_grad, EmbeddingGradAttrs{r}, in);
-                   },
+                   .build =
+                       [r = rows](std::span<const Var> in) {
+                         return emit(OpId::embedding_grad, EmbeddingGradAttrs{r}, in);
+                       },
                    .reference = [r = rows, w = width](const Arrays& in) -> Arrays {
                      return {reference::embedding_grad(in[0], in[1], r, w)};
                    },
@@ -168,21 +196,28 @@ void embedding_cases(Cases& out) {
 void rms_norm_cases(Cases& out) {
   for (const Shape& shape : {Shape{0, 5}, {1, 1}, {7, 13}, {130, 173}, {65, 256}}) {
     const CaseInput x{shape, normal()}, w{{shape.last()}, normal()};
-    out.push_back({.op = OpId::rms_norm, .label = str(shape), .in = {x, w},
-                   .build = [](std::span<const Var> in) -> std::vector<Var> {
-                     const auto [y, rstd] = rms_norm(in[0], in[1], 1e-5);
-                     return {y, rstd};
-                   },
-                   .reference = [](const Arrays& in) { return reference::rms_norm(in[0], in[1], 1e-5); },
-                   .wrt = {0, 1}});
-    out.push_back({.op = OpId::rms_norm_grad, .label = str(shape), .in = {x, w, x},
-                   .build = [](std::span<const Var> in) {
-                     const Var rstd = rms_norm(in[0], in[1], 1e-5).rstd;
-                     return emit(OpId::rms_norm_grad, RmsNormAttrs{1e-5}, std::array{in[0], in[1], rstd, in[2]});
-                   },
-                   .reference = [](const Arrays& in) {
-                     return reference::rms_norm_grad(in[0], in[1], in[2], 1e-5);
-                   }});
+    out.push_back(
+        {.op = OpId::rms_norm,
+         .label = str(shape),
+         .in = {x, w},
+         .build = [](std::span<const Var> in) -> std::vector<Var> {
+           const auto [y, rstd] = rms_norm(in[0], in[1], 0.1);
+           return {y, rstd};
+         },
+         .reference = [](const Arrays& in) { return reference::rms_norm(in[0], in[1], 0.1); },
+         .wrt = {0, 1}});
+    out.push_back(
+        {.op = OpId::rms_norm_grad,
+         .label = str(shape),
+         .in = {x, w, x},
+         .build =
+             [](std::span<const Var> in) {
+               const Var rstd = rms_norm(in[0], in[1], 0.1).rstd;
+               return emit(OpId::rms_norm_grad, RmsNormAttrs{0.1},
+                           std::array{in[0], in[1], rstd, in[2]});
+             },
+         .reference =
+             [](const Arrays& in) { return reference::rms_norm_grad(in[0], in[1], in[2], 0.1); }});
   }
 }
 
@@ -190,11 +225,15 @@ void rope_cases(Cases& out) {
   struct Size {
     int64_t tokens, heads, head_dim;
   };
-  for (const auto& [tokens, heads, dim] : {Size{0, 2, 4}, {1, 1, 2}, {7, 3, 6}, {173, 5, 16}, {300, 2, 64}}) {
+  for (const auto& [tokens, heads, dim] :
+       {Size{0, 2, 4}, {1, 1, 2}, {7, 3, 6}, {173, 5, 16}, {300, 2, 64}}) {
     for (const auto direction : {Direction::forward, Direction::backward}) {
       const RopeAttrs attrs{heads, direction};
-      out.push_back({.op = OpId::rope, .label = str(tokens, " tokens, ", heads, " heads of ", dim),
-                     .in = {{{tokens, heads * dim}, normal()}, {{29, dim}, rotation(dim)}, {{tokens}, below(29), kInt}},
+      out.push_back({.op = OpId::rope,
+                     .label = str(tokens, " tokens, ", heads, " heads of ", dim),
+                     .in = {{{tokens, heads * dim}, normal()},
+                            {{29, dim}, rotation(dim)},
+                            {{tokens}, below(29), kInt}},
                      .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
                        return {rope(in[0], in[1], in[2], attrs)};
                      },
@@ -209,58 +248,84 @@ void rope_cases(Cases& out) {
 void swiglu_cases(Cases& out) {
   for (const Shape& shape : kAnyShapes) {
     const CaseInput x{shape, normal(3)};
-    out.push_back({.op = OpId::swiglu, .label = str(shape), .in = {x, x},
-                   .build = [](std::span<const Var> in) -> std::vector<Var> { return {swiglu(in[0], in[1])}; },
-                   .reference = [](const Arrays& in) -> Arrays { return {reference::swiglu(in[0], in[1])}; },
-                   .wrt = {0, 1}});
-    out.push_back({.op = OpId::swiglu_grad, .label = str(shape), .in = {x, x, x},
-                   .build = [](std::span<const Var> in) { return emit(OpId::swiglu_grad, Attrs{}, in); },
-                   .reference = [](const Arrays& in) { return reference::swiglu_grad(in[0], in[1], in[2]); }});
+    out.push_back(
+        {.op = OpId::swiglu,
+         .label = str(shape),
+         .in = {x, x},
+         .build = [](std::span<const Var> in) -> std::vector<Var> {
+           return {swiglu(in[0], in[1])};
+         },
+         .reference = [](const Arrays& in) -> Arrays { return {reference::swiglu(in[0], in[1])}; },
+         .wrt = {0, 1}});
+    out.push_back(
+        {.op = OpId::swiglu_grad,
+         .label = str(shape),
+         .in = {x, x, x},
+         .build = [](std::span<const Var> in) { return emit(OpId::swiglu_grad, Attrs{}, in); },
+         .reference =
+             [](const Arrays& in) { return reference::swiglu_grad(in[0], in[1], in[2]); }});
   }
 }
 
-// -- attention -------------------------------------------------------------------------------------------------------
+// -- attention --
 
-void attention_case(Cases& out, const std::vector<int64_t>& lengths, const AttentionAttrs& attrs, int64_t dim) {
+void attention_case(Cases& out, const std::vector<int64_t>& lengths, const AttentionAttrs& attrs,
+                    int64_t dim) {
   const int64_t tokens = sum(lengths);
-  const CaseInput q{{tokens, attrs.heads * dim}, normal()}, kv{{tokens, attrs.kv_heads * dim}, normal()};
+  const CaseInput q{{tokens, attrs.heads * dim}, normal()},
+      kv{{tokens, attrs.kv_heads * dim}, normal()};
   const CaseInput starts{{tokens}, segments(lengths), kInt};
   const std::string label =
       str(tokens, " tokens, ", attrs.heads, " heads on ", attrs.kv_heads, ", head_dim ", dim);
-  out.push_back({.op = OpId::attention, .label = label, .in = {q, kv, kv, starts},
+  out.push_back({.op = OpId::attention,
+                 .label = label,
+                 .in = {q, kv, kv, starts},
                  .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
                    const auto [y, lse] = attention(in[0], in[1], in[2], in[3], attrs);
                    return {y, lse};
                  },
-                 .reference = [attrs, dim](const Arrays& in) {
-                   return reference::attention({in[0], in[1], in[2]}, in[3], dim, attrs);
-                 },
+                 .reference =
+                     [attrs, dim](const Arrays& in) {
+                       return reference::attention({in[0], in[1], in[2]}, in[3], dim, attrs);
+                     },
                  .wrt = {0, 1, 2}});
-  out.push_back({.op = OpId::attention_grad, .label = label, .in = {q, kv, kv, starts, q},
-                 .build = [attrs](std::span<const Var> in) {
-                   const auto [y, lse] = attention(in[0], in[1], in[2], in[3], attrs);
-                   return emit(OpId::attention_grad, attrs, std::array{in[0], in[1], in[2], in[3], y, lse, in[4]});
-                 },
-                 .reference = [attrs, dim](const Arrays& in) {
-                   return reference::attention_grad({in[0], in[1], in[2]}, in[3], in[4], dim, attrs);
-                 }});
+  out.push_back(
+      {.op = OpId::attention_grad,
+       .label = label,
+       .in = {q, kv, kv, starts, q},
+       .build =
+           [attrs](std::span<const Var> in) {
+             const auto [y, lse] = attention(in[0], in[1], in[2], in[3], attrs);
+             return emit(OpId::attention_grad, attrs,
+                         std::array{in[0], in[1], in[2], in[3], y, lse, in[4]});
+           },
+       .reference =
+           [attrs, dim](const Arrays& in) {
+             return reference::attention_grad({in[0], in[1], in[2]}, in[3], in[4], dim, attrs);
+           }});
 }
 
-void cached_case(Cases& out, const Array& slots, const Array& positions, const AttentionAttrs& attrs, int64_t dim) {
+void cached_case(Cases& out, const Array& slots, const Array& positions,
+                 const AttentionAttrs& attrs, int64_t dim) {
   const auto tokens = static_cast<int64_t>(slots.size());
   const int64_t capacity = 150, width = attrs.kv_heads * dim;
   const CaseInput cache{{3, capacity, width}, normal()};
   const CaseInput slot{{tokens}, values(slots), kInt}, position{{tokens}, values(positions), kInt};
-  const std::string label = str(tokens, " tokens, ", attrs.heads, " heads on ", attrs.kv_heads, ", head_dim ", dim);
-  out.push_back({.op = OpId::cached_attention, .label = label,
+  const std::string label =
+      str(tokens, " tokens, ", attrs.heads, " heads on ", attrs.kv_heads, ", head_dim ", dim);
+  out.push_back({.op = OpId::cached_attention,
+                 .label = label,
                  .in = {{{tokens, attrs.heads * dim}, normal()}, cache, cache, slot, position},
                  .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
                    return {cached_attention(in[0], in[1], in[2], in[3], in[4], attrs)};
                  },
                  .reference = [=](const Arrays& in) -> Arrays {
-                   return {reference::cached_attention({in[0], in[1], in[2]}, {in[3], in[4], capacity}, dim, attrs)};
+                   return {reference::cached_attention({in[0], in[1], in[2]},
+                                                       {in[3], in[4], capacity}, dim, attrs)};
                  }});
-  out.push_back({.op = OpId::cache_write, .label = label, .in = {cache, {{tokens, width}, normal()}, slot, position},
+  out.push_back({.op = OpId::cache_write,
+                 .label = label,
+                 .in = {cache, {{tokens, width}, normal()}, slot, position},
                  .build = [](std::span<const Var> in) -> std::vector<Var> {
                    cache_write(in[0], in[1], in[2], in[3]);
                    return {in[0]};
@@ -271,6 +336,7 @@ void cached_case(Cases& out, const Array& slots, const Array& positions, const A
 }
 
 void attention_cases(Cases& out) {
+  const size_t first = out.size();
   attention_case(out, {}, {2, 1, 0.5}, 4);
   attention_case(out, {1}, {1, 1, 0.5}, 4);
   attention_case(out, {7}, {2, 2, 0.25}, 17);
@@ -279,6 +345,9 @@ void attention_cases(Cases& out) {
   attention_case(out, kSegments, {6, 2, 0.5}, 4);
   attention_case(out, kSegments, {2, 1, 0.125}, 64);
   attention_case(out, {200}, {1, 1, 3.0}, 16);
+  // Scores here reach 50, whose rounding the exponential turns into a relative error of the
+  // weights.
+  for (size_t i = first; i < out.size(); ++i) out[i].f32_bound = 1e-5;
   cached_case(out, {}, {}, {2, 1, 0.5}, 4);
   cached_case(out, {1}, {0}, {1, 1, 0.5}, 17);
   cached_case(out, {2, -1, 0, 1, 2, -1, 1}, {149, 0, 63, 64, 0, 7, 127}, {6, 2, 0.5}, 4);

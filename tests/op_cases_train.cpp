@@ -13,7 +13,8 @@ constexpr Storage kInt = Storage::i32;
 // Every third token does not count.
 Array loss_weights(const Random& random, int64_t n) {
   Array w;
-  for (int64_t i = 0; i < n; ++i) w.push_back(i % 3 == 1 ? 0 : 0.25 + random.uniform(static_cast<uint64_t>(i)));
+  for (int64_t i = 0; i < n; ++i)
+    w.push_back(i % 3 == 1 ? 0 : 0.25 + random.uniform(static_cast<uint64_t>(i)));
   return w;
 }
 
@@ -22,12 +23,19 @@ void cross_entropy_cases(Cases& out) {
     int64_t tokens, width, vocab;
   };
   // A chunk is 1024 tokens here, so the last sizes take two chunks, three, and one exactly.
-  for (const auto& [tokens, width, vocab] :
-       {Size{0, 5, 7}, {1, 1, 1}, {1, 8, 2}, {7, 13, 33}, {70, 24, 1003}, {1100, 16, 37}, {2060, 5, 11}, {1024, 5, 19}}) {
+  for (const auto& [tokens, width, vocab] : {Size{0, 5, 7},
+                                             {1, 1, 1},
+                                             {1, 3, 2},
+                                             {7, 13, 33},
+                                             {70, 24, 1003},
+                                             {1100, 16, 37},
+                                             {2060, 5, 11},
+                                             {1024, 5, 19}}) {
     for (const Storage storage : {Storage::working, Storage::bf16}) {
       out.push_back({.op = OpId::linear_cross_entropy,
-                     .label = str(tokens, " tokens, vocabulary ", vocab, storage == Storage::bf16 ? ", bf16" : ""),
-                     .in = {{{tokens, width}, normal()},
+                     .label = str(tokens, " tokens, vocabulary ", vocab,
+                                  storage == Storage::bf16 ? ", bf16" : ""),
+                     .in = {{{tokens, width}, normal(0.5)},
                             {{vocab, width}, normal(), storage},
                             {{tokens}, below(vocab), kInt},
                             {{tokens}, loss_weights}},
@@ -35,9 +43,10 @@ void cross_entropy_cases(Cases& out) {
                        const auto [loss, nll] = linear_cross_entropy(in[0], in[1], in[2], in[3]);
                        return {loss, nll};
                      },
-                     .reference = [](const Arrays& in) {
-                       return reference::linear_cross_entropy(in[0], in[1], in[2], in[3]);
-                     }});
+                     .reference =
+                         [](const Arrays& in) {
+                           return reference::linear_cross_entropy(in[0], in[1], in[2], in[3]);
+                         }});
       if (storage == Storage::bf16) out.back().working = Working::f32;
       if (storage == Storage::working) out.back().wrt = {0, 1};
     }
@@ -54,7 +63,8 @@ void dropout_cases(Cases& out) {
   for (const Shape& shape : {Shape{0, 5}, {1}, {7, 13}, {173, 301}}) {
     for (const double p : {0.0, 0.3, 0.9}) {
       const DropoutAttrs attrs{.p = p, .seed = 0x123456789abcdef0u, .stream = 17};
-      out.push_back({.op = OpId::dropout, .label = str(shape, ", p = ", p),
+      out.push_back({.op = OpId::dropout,
+                     .label = str(shape, ", p = ", p),
                      .in = {{shape, normal()}, {{2}, values({1234, 3}), kInt}},
                      .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
                        return {dropout(in[0], in[1], attrs)};
@@ -73,25 +83,35 @@ void fold_cases(Cases& out, int64_t tokens, int64_t features, int64_t groups) {
     Grouping grouping;
     Padding padding;
   };
-  for (const auto& [name, grouping, padding] : {Kind{"strided", Grouping::strided, Padding::none},
-                                                {"strided, circular", Grouping::strided, Padding::circular},
-                                                {"contiguous", Grouping::contiguous, Padding::none}}) {
+  for (const auto& [name, grouping, padding] :
+       {Kind{"strided", Grouping::strided, Padding::none},
+        {"strided, circular", Grouping::strided, Padding::circular},
+        {"contiguous", Grouping::contiguous, Padding::none}}) {
     const FoldAttrs down{groups, grouping, padding}, up{features, grouping, padding};
-    const std::string label = str(tokens, " tokens, ", features, " features, ", groups, " groups, ", name);
-    out.push_back({.op = OpId::fold, .label = label, .in = {{{tokens, features}, normal()}},
-                   .build = [down](std::span<const Var> in) -> std::vector<Var> { return {fold(in[0], down)}; },
+    const std::string label =
+        str(tokens, " tokens, ", features, " features, ", groups, " groups, ", name);
+    out.push_back({.op = OpId::fold,
+                   .label = label,
+                   .in = {{{tokens, features}, normal()}},
+                   .build = [down](std::span<const Var> in) -> std::vector<Var> {
+                     return {fold(in[0], down)};
+                   },
                    .reference = [down, features](const Arrays& in) -> Arrays {
                      return {reference::fold(in[0], features, down)};
                    },
                    .wrt = {0}});
-    out.push_back({.op = OpId::unfold, .label = label, .in = {{{tokens, groups}, normal()}},
-                   .build = [up](std::span<const Var> in) -> std::vector<Var> { return {unfold(in[0], up)}; },
-                   .reference = [up, groups](const Arrays& in) -> Arrays {
-                     return {reference::unfold(in[0], groups, up)};
-                   },
-                   .wrt = {0}});
+    out.push_back(
+        {.op = OpId::unfold,
+         .label = label,
+         .in = {{{tokens, groups}, normal()}},
+         .build = [up](std::span<const Var> in) -> std::vector<Var> { return {unfold(in[0], up)}; },
+         .reference = [up, groups](const Arrays& in) -> Arrays {
+           return {reference::unfold(in[0], groups, up)};
+         },
+         .wrt = {0}});
   }
-  out.push_back({.op = OpId::resize, .label = str(tokens, " tokens, ", features, " to ", groups),
+  out.push_back({.op = OpId::resize,
+                 .label = str(tokens, " tokens, ", features, " to ", groups),
                  .in = {{{tokens, features}, normal()}},
                  .build = [groups](std::span<const Var> in) -> std::vector<Var> {
                    return {resize(in[0], {groups})};
@@ -107,23 +127,28 @@ void rotate_cases(Cases& out) {
     const char* name;
     int64_t tokens, features, blocks, width;
   };
-  for (const auto& [name, tokens, features, blocks, width] :
-       {Size{"no tokens", 0, 12, 2, 6}, {"one", 1, 2, 1, 2}, {"exact", 7, 12, 2, 6}, {"blocks * R > in", 13, 13, 3, 6},
-        {"blocks * R < in", 3, 15, 2, 6}, {"in < R", 5, 3, 1, 8}, {"in < R, two blocks", 5, 5, 2, 12},
-        {"large", 65, 500, 8, 64}}) {
+  for (const auto& [name, tokens, features, blocks, width] : {Size{"no tokens", 0, 12, 2, 6},
+                                                              {"one", 1, 2, 1, 2},
+                                                              {"exact", 7, 12, 2, 6},
+                                                              {"blocks * R > in", 13, 13, 3, 6},
+                                                              {"blocks * R < in", 3, 15, 2, 6},
+                                                              {"in < R", 5, 3, 1, 8},
+                                                              {"in < R, two blocks", 5, 5, 2, 12},
+                                                              {"large", 65, 500, 8, 64}}) {
     for (const auto direction : {Direction::forward, Direction::backward}) {
       const RotateBlocksAttrs attrs{direction, direction == Direction::forward ? 0 : features};
       const int64_t in_width = direction == Direction::forward ? features : blocks * width;
-      out.push_back({.op = OpId::rotate_blocks,
-                     .label = str(name, direction == Direction::forward ? "" : ", backward"),
-                     .in = {{{tokens, in_width}, normal()}, {{blocks, width}, rotation(width)}},
-                     .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
-                       return {rotate_blocks(in[0], in[1], attrs)};
-                     },
-                     .reference = [attrs, f = features, b = blocks, w = width](const Arrays& in) -> Arrays {
-                       return {reference::rotate_blocks(in[0], {in[1], b, w}, f, attrs)};
-                     },
-                     .wrt = {0}});
+      out.push_back(
+          {.op = OpId::rotate_blocks,
+           .label = str(name, direction == Direction::forward ? "" : ", backward"),
+           .in = {{{tokens, in_width}, normal()}, {{blocks, width}, rotation(width)}},
+           .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
+             return {rotate_blocks(in[0], in[1], attrs)};
+           },
+           .reference = [attrs, f = features, b = blocks, w = width](const Arrays& in) -> Arrays {
+             return {reference::rotate_blocks(in[0], {in[1], b, w}, f, attrs)};
+           },
+           .wrt = {0}});
     }
   }
 }
@@ -131,7 +156,9 @@ void rotate_cases(Cases& out) {
 void update_cases(Cases& out) {
   for (const Shape& shape : {Shape{0}, {1}, {7, 13}, {40001}}) {
     const CaseInput x{shape, normal()};
-    out.push_back({.op = OpId::accumulate, .label = str(shape), .in = {x, x},
+    out.push_back({.op = OpId::accumulate,
+                   .label = str(shape),
+                   .in = {x, x},
                    .build = [](std::span<const Var> in) -> std::vector<Var> {
                      accumulate(in[0], in[1]);
                      return {in[0]};
@@ -142,20 +169,26 @@ void update_cases(Cases& out) {
                      return {y};
                    }});
     for (const Storage storage : {Storage::working, Storage::i32, Storage::bf16}) {
-      out.push_back({.op = OpId::clear, .label = str(shape), .in = {{shape, below(100), storage}},
-                     .build = [](std::span<const Var> in) -> std::vector<Var> {
-                       clear(in[0]);
-                       return {in[0]};
-                     },
-                     .reference = [](const Arrays& in) -> Arrays { return {Array(in[0].size(), 0.0)}; }});
+      out.push_back(
+          {.op = OpId::clear,
+           .label = str(shape),
+           .in = {{shape, below(100), storage}},
+           .build = [](std::span<const Var> in) -> std::vector<Var> {
+             clear(in[0]);
+             return {in[0]};
+           },
+           .reference = [](const Arrays& in) -> Arrays { return {Array(in[0].size(), 0.0)}; }});
     }
-    out.push_back({.op = OpId::squared_norm, .label = str(shape), .in = {x},
-                   .build = [](std::span<const Var> in) -> std::vector<Var> { return {squared_norm(in[0])}; },
-                   .reference = [](const Arrays& in) -> Arrays {
-                     double sum = 0;
-                     for (double v : in[0]) sum += v * v;
-                     return {{sum}};
-                   }});
+    out.push_back(
+        {.op = OpId::squared_norm,
+         .label = str(shape),
+         .in = {x},
+         .build = [](std::span<const Var> in) -> std::vector<Var> { return {squared_norm(in[0])}; },
+         .reference = [](const Arrays& in) -> Arrays {
+           double sum = 0;
+           for (double v : in[0]) sum += v * v;
+           return {{sum}};
+         }});
   }
 }
 
@@ -166,20 +199,30 @@ void adamw_cases(Cases& out) {
     double norm2, limit, decay;
   };
   for (const auto& [name, norm2, limit, decay] :
-       {Kind{"no clipping", 9, 0, 0}, {"weight decay", 9, 0, 0.1}, {"clipped", 9, 1, 0.1}, {"below the limit", 9, 4, 0.1},
-        {"infinite norm", inf, 1, 0.1}, {"infinite norm, no clipping", inf, 0, 0.1},
+       {Kind{"no clipping", 9, 0, 0},
+        {"weight decay", 9, 0, 0.1},
+        {"clipped", 9, 1, 0.1},
+        {"below the limit", 9, 4, 0.1},
+        {"infinite norm", inf, 1, 0.1},
+        {"infinite norm, no clipping", inf, 0, 0.1},
         {"NaN", std::numeric_limits<double>::quiet_NaN(), 1, 0.1}}) {
     for (const int64_t n : {0, 1, 91, 40001}) {
-      const AdamWAttrs attrs{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = decay, .max_grad_norm = limit};
-      out.push_back({.op = OpId::adamw, .label = str(n, " parameters, ", name),
-                     .in = {{{n}, normal()}, {{n}, normal()}, {{n}, normal(0.1)}, {{n}, uniform(0, 1)},
-                            {{1}, values({norm2})},
-                            {{3}, values({1e-3, 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}), Storage::f64}},
-                     .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
-                       adamw({in[0], in[1], in[2], in[3]}, in[4], in[5], attrs);
-                       return {in[0], in[2], in[3]};
-                     },
-                     .reference = [attrs](const Arrays& in) { return reference::adamw(in, attrs); }});
+      const AdamWAttrs attrs{
+          .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = decay, .max_grad_norm = limit};
+      out.push_back(
+          {.op = OpId::adamw,
+           .label = str(n, " parameters, ", name),
+           .in = {{{n}, normal()},
+                  {{n}, normal()},
+                  {{n}, normal(0.1)},
+                  {{n}, uniform(0, 1)},
+                  {{1}, values({norm2})},
+                  {{3}, values({1e-3, 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}), Storage::f64}},
+           .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
+             adamw({in[0], in[1], in[2], in[3]}, in[4], in[5], attrs);
+             return {in[0], in[2], in[3]};
+           },
+           .reference = [attrs](const Arrays& in) { return reference::adamw(in, attrs); }});
     }
   }
 }
@@ -192,9 +235,16 @@ void add_train_cases(Cases& out) {
   };
   cross_entropy_cases(out);
   dropout_cases(out);
-  for (const auto& [tokens, features, groups] :
-       {Size{0, 13, 7}, {1, 1, 1}, {3, 13, 7}, {7, 12, 4}, {3, 7, 13}, {3, 5, 12}, {2, 1, 7}, {13, 64, 64},
-        {65, 173, 13}, {40, 1000, 96}}) {
+  for (const auto& [tokens, features, groups] : {Size{0, 13, 7},
+                                                 {1, 1, 1},
+                                                 {3, 13, 7},
+                                                 {7, 12, 4},
+                                                 {3, 7, 13},
+                                                 {3, 5, 12},
+                                                 {2, 1, 7},
+                                                 {13, 64, 64},
+                                                 {65, 173, 13},
+                                                 {40, 1000, 96}}) {
     fold_cases(out, tokens, features, groups);
   }
   rotate_cases(out);

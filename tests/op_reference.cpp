@@ -1,4 +1,5 @@
-// Plain loops from the formulas. Sums run in the order of the formula; sizes are small enough that nothing else matters.
+// Plain loops from the formulas. Sums run in the order of the formula; sizes are small enough that
+// nothing else matters.
 #include "op_reference.hpp"
 
 #include <algorithm>
@@ -12,21 +13,31 @@ namespace mora::testing::reference {
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-size_t at(double i) { return static_cast<size_t>(i); }
-int64_t length(const Array& x) { return static_cast<int64_t>(x.size()); }
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+size_t at(int64_t i) {
+  return static_cast<size_t>(i);
+}
+size_t at(double i) {
+  return static_cast<size_t>(i);
+}
+int64_t length(const Array& x) {
+  return static_cast<int64_t>(x.size());
+}
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
 
 }  // namespace
 
-Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size, const MatmulAttrs& attrs) {
+Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size,
+             const MatmulAttrs& attrs) {
   const auto [m, k, n] = size;
   const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes;
   Array y(at(m * n));
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;
-      for (int64_t p = 0; p < k; ++p) sum += a[at(ta ? p * m + i : i * k + p)] * b[at(tb ? j * k + p : p * n + j)];
+      for (int64_t p = 0; p < k; ++p)
+        sum += a[at(ta ? p * m + i : i * k + p)] * b[at(tb ? j * k + p : p * n + j)];
       y[at(i * n + j)] = attrs.alpha * sum + (c.empty() ? 0 : c[at(i * n + j)]);
     }
   }
@@ -43,7 +54,8 @@ Array embedding(const Array& table, const Array& ids, int64_t width) {
 
 Array embedding_grad(const Array& dy, const Array& ids, int64_t rows, int64_t width) {
   Array sum(at(rows * width));
-  for (size_t i = 0; i < dy.size(); ++i) sum[at(ids[i / at(width)]) * at(width) + i % at(width)] += dy[i];
+  for (size_t i = 0; i < dy.size(); ++i)
+    sum[at(ids[i / at(width)]) * at(width) + i % at(width)] += dy[i];
   return sum;
 }
 
@@ -70,7 +82,8 @@ Arrays rms_norm_grad(const Array& x, const Array& w, const Array& dy, double eps
     for (size_t i = 0; i < width; ++i) {
       for (size_t j = 0; j < width; ++j) {
         const double own = i == j ? r : 0.0;
-        dx[t * width + i] += d[j] * w[j] * (own - row[i] * row[j] * r * r * r / static_cast<double>(width));
+        dx[t * width + i] +=
+            d[j] * w[j] * (own - row[i] * row[j] * r * r * r / static_cast<double>(width));
       }
       dw[i] += d[i] * row[i] * r;
     }
@@ -78,7 +91,8 @@ Arrays rms_norm_grad(const Array& x, const Array& w, const Array& dy, double eps
   return {dx, dw};
 }
 
-Array rope(const Array& x, const Array& table, const Array& positions, int64_t head_dim, const RopeAttrs& attrs) {
+Array rope(const Array& x, const Array& table, const Array& positions, int64_t head_dim,
+           const RopeAttrs& attrs) {
   const size_t dim = at(head_dim), half = dim / 2;
   const double sign = attrs.direction == Direction::forward ? 1 : -1;
   Array y(x.size());
@@ -110,7 +124,8 @@ Arrays swiglu_grad(const Array& gate, const Array& up, const Array& dy) {
 
 namespace {
 
-// Softmax weights of one query over the rows first..last of k; returns the log of the sum of exponentials.
+// Softmax weights of one query over the rows first..last of k; returns the log of the sum of
+// exponentials.
 struct Weights {
   std::vector<double> p;
   double lse;
@@ -121,7 +136,8 @@ struct Row {
   int64_t stride;  // between rows of the same head
 };
 
-Weights weights_of(const double* q, const Row& k, int64_t first, int64_t last, int64_t head_dim, double scale) {
+Weights weights_of(const double* q, const Row& k, int64_t first, int64_t last, int64_t head_dim,
+                   double scale) {
   Weights w{{}, 0};
   double top = -std::numeric_limits<double>::infinity(), total = 0;
   for (int64_t s = first; s <= last; ++s) {
@@ -147,15 +163,18 @@ void mix(const Weights& w, const Row& v, int64_t first, int64_t head_dim, double
 
 }  // namespace
 
-Arrays attention(const Qkv& in, const Array& segment_start, int64_t head_dim, const AttentionAttrs& attrs) {
-  const int64_t width = attrs.heads * head_dim, kv_width = attrs.kv_heads * head_dim, tokens = length(segment_start);
+Arrays attention(const Qkv& in, const Array& segment_start, int64_t head_dim,
+                 const AttentionAttrs& attrs) {
+  const int64_t width = attrs.heads * head_dim, kv_width = attrs.kv_heads * head_dim,
+                tokens = length(segment_start);
   Array y(in.q.size()), lse(at(tokens * attrs.heads));
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t h = 0; h < attrs.heads; ++h) {
-      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim, q = t * width + h * head_dim;
+      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim,
+                    q = t * width + h * head_dim;
       const auto first = static_cast<int64_t>(segment_start[at(t)]);
-      const Weights w =
-          weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, t, head_dim, attrs.scale);
+      const Weights w = weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, t,
+                                   head_dim, attrs.scale);
       lse[at(t * attrs.heads + h)] = w.lse;
       mix(w, {in.v.data() + kv, kv_width}, first, head_dim, y.data() + q);
     }
@@ -163,17 +182,20 @@ Arrays attention(const Qkv& in, const Array& segment_start, int64_t head_dim, co
   return {y, lse};
 }
 
-// One query and head at a time, by the softmax's Jacobian: dscore[s] = p[s] (g[s] - sum_r p[r] g[r]), g[s] = dy . v[s].
+// One query and head at a time, by the softmax's Jacobian: dscore[s] = p[s] (g[s] - sum_r p[r]
+// g[r]), g[s] = dy . v[s].
 Arrays attention_grad(const Qkv& in, const Array& segment_start, const Array& dy, int64_t head_dim,
                       const AttentionAttrs& attrs) {
-  const int64_t width = attrs.heads * head_dim, kv_width = attrs.kv_heads * head_dim, tokens = length(segment_start);
+  const int64_t width = attrs.heads * head_dim, kv_width = attrs.kv_heads * head_dim,
+                tokens = length(segment_start);
   Array dq(in.q.size()), dk(in.k.size()), dv(in.v.size());
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t h = 0; h < attrs.heads; ++h) {
-      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim, q = t * width + h * head_dim;
+      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim,
+                    q = t * width + h * head_dim;
       const auto first = static_cast<int64_t>(segment_start[at(t)]);
-      const Weights w =
-          weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, t, head_dim, attrs.scale);
+      const Weights w = weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, t,
+                                   head_dim, attrs.scale);
       Array g(w.p.size());
       double mean = 0;
       for (size_t s = 0; s < g.size(); ++s) {
@@ -195,7 +217,8 @@ Arrays attention_grad(const Qkv& in, const Array& segment_start, const Array& dy
   return {dq, dk, dv};
 }
 
-Array cached_attention(const Qkv& in, const CacheRows& rows, int64_t head_dim, const AttentionAttrs& attrs) {
+Array cached_attention(const Qkv& in, const CacheRows& rows, int64_t head_dim,
+                       const AttentionAttrs& attrs) {
   const int64_t width = attrs.heads * head_dim, kv_width = attrs.kv_heads * head_dim;
   Array y(in.q.size());
   for (int64_t t = 0; t < length(rows.slots); ++t) {
@@ -203,9 +226,10 @@ Array cached_attention(const Qkv& in, const CacheRows& rows, int64_t head_dim, c
     const int64_t first = static_cast<int64_t>(rows.slots[at(t)]) * rows.capacity;
     const int64_t last = first + static_cast<int64_t>(rows.positions[at(t)]);
     for (int64_t h = 0; h < attrs.heads; ++h) {
-      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim, q = t * width + h * head_dim;
-      const Weights w =
-          weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, last, head_dim, attrs.scale);
+      const int64_t kv = h / (attrs.heads / attrs.kv_heads) * head_dim,
+                    q = t * width + h * head_dim;
+      const Weights w = weights_of(in.q.data() + q, {in.k.data() + kv, kv_width}, first, last,
+                                   head_dim, attrs.scale);
       mix(w, {in.v.data() + kv, kv_width}, first, head_dim, y.data() + q);
     }
   }
@@ -222,8 +246,10 @@ Array cache_write(const Array& cache, const Array& x, const CacheRows& rows, int
   return after;
 }
 
-Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels, const Array& weights) {
-  const size_t tokens = labels.size(), width = tokens == 0 ? 1 : h.size() / tokens, vocab = w.size() / width;
+Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels,
+                            const Array& weights) {
+  const size_t tokens = labels.size(), width = tokens == 0 ? 1 : h.size() / tokens,
+               vocab = w.size() / width;
   Array nll(tokens);
   double loss = 0;
   for (size_t t = 0; t < tokens; ++t) {
@@ -241,16 +267,18 @@ Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels,
   return {{loss}, nll};
 }
 
-// Four elements share a counter (element / 4, step, stream); the key is the seed with the purpose and the micro step.
+// Four elements share a counter (element / 4, micro step, step, stream); the key is the seed with
+// the purpose.
 Array dropout(const Array& x, const Array& step, const DropoutAttrs& attrs) {
-  const std::array<uint32_t, 2> key = {
-      static_cast<uint32_t>(attrs.seed),
-      static_cast<uint32_t>(attrs.seed >> 32) ^ 0x02000000u ^ static_cast<uint32_t>(step[1])};
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(attrs.seed),
+                                       static_cast<uint32_t>(attrs.seed >> 32) ^ 0x02000000u};
   Array y(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
-    const std::array<uint32_t, 4> counter = {static_cast<uint32_t>(i / 4), 0, static_cast<uint32_t>(step[0]),
-                                             attrs.stream};
-    const bool kept = static_cast<double>(philox(counter, key)[i % 4]) >= std::floor(attrs.p * 4294967296.0);
+    const std::array<uint32_t, 4> counter = {static_cast<uint32_t>(i / 4),
+                                             static_cast<uint32_t>(step[1]),
+                                             static_cast<uint32_t>(step[0]), attrs.stream};
+    const bool kept =
+        static_cast<double>(philox(counter, key)[i % 4]) >= std::floor(attrs.p * 4294967296.0);
     y[i] = kept ? x[i] / (1 - attrs.p) : 0;
   }
   return y;
@@ -295,13 +323,16 @@ Array resize(const Array& x, int64_t from, int64_t to) {
   return y;
 }
 
-// As a matrix [features, blocks * width]: entry (j, o) is how much input feature j adds to output o.
-Array rotate_blocks(const Array& x, const BlockTable& t, int64_t features, const RotateBlocksAttrs& attrs) {
+// As a matrix [features, blocks * width]: entry (j, o) is how much input feature j adds to output
+// o.
+Array rotate_blocks(const Array& x, const BlockTable& t, int64_t features,
+                    const RotateBlocksAttrs& attrs) {
   const int64_t half = t.width / 2, total = t.blocks * t.width;
   Array matrix(at(features * total));
   for (int64_t o = 0; o < total; ++o) {
     const int64_t b = o / t.width, c = o % t.width;
-    const double cosine = t.table[at(b * t.width + c % half)], sine = t.table[at(b * t.width + half + c % half)];
+    const double cosine = t.table[at(b * t.width + c % half)],
+                 sine = t.table[at(b * t.width + half + c % half)];
     const int64_t partner = c < half ? o + half : o - half;
     matrix[at(o % features * total + o)] += cosine;
     matrix[at(partner % features * total + o)] += c < half ? -sine : sine;

@@ -1,5 +1,5 @@
-// Every operation once more, as plain loops in double written from its formula. Slow on purpose: nothing here is
-// shared with the kernels, so that agreement means something.
+// Every operation once more, as plain loops in double written from its formula. Slow on purpose:
+// nothing here is shared with the kernels, so that agreement means something.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ struct MatmulSize {
   int64_t m, k, n;
 };
 // c may be empty.
-Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size, const MatmulAttrs& attrs);
+Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size,
+             const MatmulAttrs& attrs);
 
 Array embedding(const Array& table, const Array& ids, int64_t width);
 Array embedding_grad(const Array& dy, const Array& ids, int64_t rows, int64_t width);
@@ -28,7 +29,8 @@ Array embedding_grad(const Array& dy, const Array& ids, int64_t rows, int64_t wi
 Arrays rms_norm(const Array& x, const Array& w, double eps);                        // y, rstd
 Arrays rms_norm_grad(const Array& x, const Array& w, const Array& dy, double eps);  // dx, dw
 
-Array rope(const Array& x, const Array& table, const Array& positions, int64_t head_dim, const RopeAttrs& attrs);
+Array rope(const Array& x, const Array& table, const Array& positions, int64_t head_dim,
+           const RopeAttrs& attrs);
 
 Array swiglu(const Array& gate, const Array& up);
 Arrays swiglu_grad(const Array& gate, const Array& up, const Array& dy);  // dgate, dup
@@ -36,7 +38,8 @@ Arrays swiglu_grad(const Array& gate, const Array& up, const Array& dy);  // dga
 struct Qkv {
   const Array &q, &k, &v;
 };
-Arrays attention(const Qkv& in, const Array& segment_start, int64_t head_dim, const AttentionAttrs& attrs);  // y, lse
+Arrays attention(const Qkv& in, const Array& segment_start, int64_t head_dim,
+                 const AttentionAttrs& attrs);  // y, lse
 // dq, dk, dv
 Arrays attention_grad(const Qkv& in, const Array& segment_start, const Array& dy, int64_t head_dim,
                       const AttentionAttrs& attrs);
@@ -45,11 +48,13 @@ struct CacheRows {
   const Array &slots, &positions;
   int64_t capacity;
 };
-Array cached_attention(const Qkv& in, const CacheRows& rows, int64_t head_dim, const AttentionAttrs& attrs);
+Array cached_attention(const Qkv& in, const CacheRows& rows, int64_t head_dim,
+                       const AttentionAttrs& attrs);
 Array cache_write(const Array& cache, const Array& x, const CacheRows& rows, int64_t width);
 
 // loss, nll
-Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels, const Array& weights);
+Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels,
+                            const Array& weights);
 
 Array dropout(const Array& x, const Array& step, const DropoutAttrs& attrs);
 
@@ -61,7 +66,8 @@ struct BlockTable {
   const Array& table;
   int64_t blocks, width;
 };
-Array rotate_blocks(const Array& x, const BlockTable& table, int64_t features, const RotateBlocksAttrs& attrs);
+Array rotate_blocks(const Array& x, const BlockTable& table, int64_t features,
+                    const RotateBlocksAttrs& attrs);
 
 // parameters, exp_avg, exp_avg_sq after the step; inputs in the order of the op.
 Arrays adamw(const Arrays& in, const AdamWAttrs& attrs);

@@ -71,11 +71,12 @@ TEST_CASE("tensors and metadata come back as they were written") {
   CHECK(file.tensors().size() == 5);
   CHECK(file.metadata() == std::map<std::string, std::string>{
                                {"format", "pt"}, {"note", "line\nbreak"}, {"step", "12"}});
-  for (const auto& [name, tensor] : tensors) {
-    CAPTURE(name);
+  for (const NamedTensor& written : tensors) {
+    CAPTURE(written.name);
+    const Tensor& tensor = written.tensor;
     const OwnedTensor back(tensor.type);
-    file.read(name, back.view());
-    CHECK(file.bytes(name).size() == tensor.bytes());
+    file.read(written.name, back.view());
+    CHECK(file.bytes(written.name).size() == tensor.bytes());
     CHECK(std::memcmp(back.view().data, tensor.data, tensor.bytes()) == 0);
   }
   CHECK(str(file.info("d")) == "F64[1, 1, 1, 2]");

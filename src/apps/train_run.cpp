@@ -202,7 +202,7 @@ void Run::save(int64_t step) {
 void Run::finish(const Trainer& trainer) {
   const bool full = config().adapter.method == "full";
   FolderCommit commit(folder_.path(), full ? "model" : "adapter");
-  save_trained(commit.path(), trained());
+  save_trained(commit.path(), trained(), config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
   commit.commit();
   const AdapterConfig& a = config().adapter;
   std::string operation = "-";

@@ -39,6 +39,7 @@ inline void check_index(const Type& got, int64_t rows, std::string_view what) {
 
 template <class... Vars>
 std::vector<Var> emit(const Op& op, const Attrs& attrs, Var first, Vars... rest) {
+  ensure(first.graph != nullptr, op.name, ": an input is empty (a gradient that nothing depends on?)");
   return first.graph->emit(op, attrs, std::array{first, rest...});
 }
 

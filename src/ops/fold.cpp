@@ -12,7 +12,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_working(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
   check(a.size > 0 && in[0].shape.last() > 0, "cannot map ", in[0].shape.last(), " features to ", a.size);
-  check(a.padding == Padding::none || a.grouping == Grouping::strided, "contiguous groups need no padding");
+  check(a.padding == Padding::none || a.grouping == Grouping::strided, "contiguous groups need no padding, got it for ",
+        in[0].shape, " to ", a.size);
   return {{in[0].dtype, in[0].shape.with_last(a.size)}};
 }
 

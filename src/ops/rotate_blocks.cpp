@@ -14,6 +14,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_type(in[1], {in[0].dtype, in[1].shape}, "table");
   check(in[1].shape.last() % 2 == 0, "blocks must have an even width, got ", in[1].shape.last());
   const int64_t width = in[1].shape.elements();
+  const int64_t features = a.direction == Direction::forward ? in[0].shape.last() : a.size;
+  check(features > 0, "there must be features to rotate, got ", features, " with x ", in[0].shape);
   if (a.direction == Direction::forward) return {{in[0].dtype, in[0].shape.with_last(width)}};
   check(in[0].shape.last() == width, "x is ", in[0].shape, " but the blocks hold ", width);
   return {{in[0].dtype, in[0].shape.with_last(a.size)}};

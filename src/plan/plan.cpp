@@ -108,7 +108,8 @@ std::vector<plan::Block> Plan::Impl::assign_blocks(const plan::Schedule& schedul
 void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& backend) {
   Step step{.kernel = nullptr, .attrs = planned.attrs, .in = {}, .out = {}, .in_slots = {}, .out_slots = {},
             .prepared = {}, .node = planned.node};
-  const auto in = types_of(graph, planned.in), out = types_of(graph, planned.out);
+  const auto out = types_of(graph, planned.out);
+  const std::vector<Type>& in = planned.in_types;
   const OpCall call{static_cast<OpId>(planned.op->id), in, out, planned.read, planned.attrs};
   step.kernel = backend.kernel(call);
   step.prepared = backend.prepare(call);
@@ -142,7 +143,9 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
     const plan::PlannedStep& planned = schedule.steps[s];
     for (int v : planned.in) steps[s].in_slots.push_back(homes[static_cast<size_t>(v)]);
     for (int v : planned.out) steps[s].out_slots.push_back(homes[static_cast<size_t>(v)]);
-    for (size_t i = 0; i < planned.in.size(); ++i) steps[s].in[i] = locate(planned.in[i], steps[s].in_slots[i]);
+    for (size_t i = 0; i < planned.in.size(); ++i) {
+      steps[s].in[i].data = locate(planned.in[i], steps[s].in_slots[i]).data;
+    }
     for (size_t o = 0; o < planned.out.size(); ++o) steps[s].out[o].data = nullptr;
     if (planned.bound_output >= 0) steps[s].out[0] = graph.value(planned.bound_output).bound;
   }

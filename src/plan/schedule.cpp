@@ -34,7 +34,8 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   std::vector<PlannedStep> steps;
   for (auto node = graph.nodes().rbegin(); node != graph.nodes().rend(); ++node) {
     if (node->op == &kReshape) continue;
-    PlannedStep step{.op = node->op, .attrs = node->attrs, .in = {}, .out = node->out, .read = {}, .node = &*node};
+    PlannedStep step{.op = node->op, .attrs = node->attrs, .in = {}, .out = node->out, .in_types = {},
+                     .read = {}, .node = &*node};
     bool live = node->op->mutates != 0;
     for (int v : node->out) {
       step.read.push_back(needed[static_cast<size_t>(v)]);
@@ -42,6 +43,7 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
     }
     if (!live) continue;
     step.in = resolve_all(graph, node->in);
+    for (int v : node->in) step.in_types.push_back(graph.value(v).type);
     for (int v : step.in) needed[static_cast<size_t>(v)] = 1;
     steps.push_back(std::move(step));
   }
@@ -49,7 +51,8 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   return steps;
 }
 
-// Rewrites add(x, a*b) and `target += a*b` as one product with an addend.
+// Rewrites add(x, a*b) and `target += a*b` as one product with an addend. The sum stays where the addition stood, as x
+// may be made after a*b; the update moves to where the product stood, so that a and b live no longer than before.
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
@@ -64,10 +67,8 @@ class Fuser {
   void run() {
     std::vector<uint8_t> gone(steps_.size(), 0);
     for (size_t s = 0; s < steps_.size(); ++s) {
-      std::optional<size_t> product;
-      if (is(steps_[s], OpId::add)) product = fuse_add(steps_[s], gone);
-      if (is(steps_[s], OpId::accumulate)) product = fuse_accumulate(steps_[s], gone);
-      if (product) gone[*product] = 1;
+      if (is(steps_[s], OpId::add)) fuse_add(s, gone);
+      if (is(steps_[s], OpId::accumulate)) fuse_accumulate(s, gone);
     }
     std::vector<PlannedStep> kept;
     for (size_t s = 0; s < steps_.size(); ++s) {
@@ -86,32 +87,47 @@ class Fuser {
     return plain ? maker : std::nullopt;
   }
 
-  std::optional<size_t> fuse_add(PlannedStep& step, const std::vector<uint8_t>& gone) {
-    for (const int side : {1, 0}) {
-      const auto product = lone_product(step.in[static_cast<size_t>(side)], gone);
-      if (!product || step.in[0] == step.in[1]) continue;
-      const PlannedStep& p = steps_[*product];
-      const int addend = step.in[static_cast<size_t>(1 - side)];
-      step.op = p.op;
-      step.attrs = p.attrs;
-      step.in = {p.in[0], p.in[1], addend};
-      return product;
+  // Does a step between `product` and `user` change memory that the product reads?
+  bool updated_between(size_t product, size_t user) const {
+    const std::vector<int>& read = steps_[product].in;
+    auto reads = [&](int value) { return std::ranges::find(read, value) != read.end(); };
+    for (size_t s = product + 1; s < user; ++s) {
+      const PlannedStep& step = steps_[s];
+      if (step.bound_output >= 0 && reads(step.bound_output)) return true;
+      for (size_t i = 0; i < step.in.size(); ++i) {
+        if ((step.op->mutates >> i & 1u) != 0 && reads(step.in[i])) return true;
+      }
     }
-    return std::nullopt;
+    return false;
   }
 
-  std::optional<size_t> fuse_accumulate(PlannedStep& step, const std::vector<uint8_t>& gone) {
+  void fuse_add(size_t s, std::vector<uint8_t>& gone) {
+    PlannedStep& step = steps_[s];
+    for (const size_t side : {size_t{1}, size_t{0}}) {
+      const auto product = lone_product(step.in[side], gone);
+      if (!product || updated_between(*product, s)) continue;
+      const PlannedStep& p = steps_[*product];
+      const size_t other = 1 - side;
+      step.op = p.op;
+      step.attrs = p.attrs;
+      step.in = {p.in[0], p.in[1], step.in[other]};
+      step.in_types = {p.in_types[0], p.in_types[1], step.in_types[other]};
+      gone[*product] = 1;
+      return;
+    }
+  }
+
+  // Nobody else may see the target, as its update moves.
+  void fuse_accumulate(size_t s, std::vector<uint8_t>& gone) {
+    const PlannedStep& step = steps_[s];
     const int target = step.in[0];
     const auto product = lone_product(step.in[1], gone);
-    if (!product || uses_[static_cast<size_t>(target)] != 1) return std::nullopt;
-    const PlannedStep& p = steps_[*product];
-    step.op = p.op;
-    step.attrs = p.attrs;
-    step.in = {p.in[0], p.in[1], target};
-    step.out = p.out;
-    step.read = {1};
-    step.bound_output = target;
-    return product;
+    if (!product || uses_[static_cast<size_t>(target)] != 1) return;
+    PlannedStep& p = steps_[*product];
+    p.in.push_back(target);
+    p.in_types.push_back(step.in_types[0]);
+    p.bound_output = target;
+    gone[s] = 1;
   }
 
   std::vector<PlannedStep>& steps_;

@@ -13,6 +13,7 @@ struct PlannedStep {
   const Op* op;
   Attrs attrs;
   std::vector<int> in, out;      // values, aliases resolved
+  std::vector<Type> in_types;    // as the node sees them: an alias has another shape than the value it resolves to
   std::vector<uint8_t> read;     // which outputs somebody reads
   const Node* node;              // where it came from, for messages
   int bound_output = -1;         // output 0 is written straight into this leaf's memory

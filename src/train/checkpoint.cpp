@@ -44,9 +44,9 @@ std::vector<NamedTensor> optimizer_tensors(const ParameterStore& store) {
 
 }  // namespace
 
-void save_trained(const fs::path& folder, const TrainedModel& trained) {
+void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype) {
   if (trained.adapter.method == "full") {
-    save_model(folder, trained.model, trained.store, DType::f32);
+    save_model(folder, trained.model, trained.store, dtype);
     if (!trained.tokenizer.empty()) {
       write_file_atomically(folder / "tokenizer.model", read_file(trained.tokenizer, size_t{256} << 20));
     }
@@ -57,7 +57,7 @@ void save_trained(const fs::path& folder, const TrainedModel& trained) {
 
 fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& trained, const TrainingState& state) {
   FolderCommit commit(checkpoints, step_name(state.step));
-  save_trained(commit.path(), trained);
+  save_trained(commit.path(), trained, DType::f32);
   write_safetensors(commit.path() / "optimizer.safetensors", optimizer_tensors(trained.store));
   Json json;
   json["step"] = state.step;

@@ -583,7 +583,7 @@ DELTA_SHAPES = [  # (in, out, r)
     (32, 32, 2),  # 11
     (33, 17, 3),  # 12
     (17, 33, 3),  # 12
-    (48, 20, 2),  # 12: divides in
+    (48, 20, 2),  # 12: divides in (48 = 4 * 12)
     (20, 48, 2),  # 12: divides out
     (23, 23, 5),  # 15
     (12, 40, 4),  # 14, 14 > in: type 6 cannot be merged

@@ -32,8 +32,9 @@ struct TrainedModel {
   std::filesystem::path tokenizer;         // copied beside full weights; empty: none
 };
 
-// Writes the trained weights (not the optimizer) into an existing folder, as other programs load them.
-void save_trained(const std::filesystem::path& folder, const TrainedModel& trained);
+// Writes the trained weights (not the optimizer) into an existing folder, as other programs load them. `dtype`: of full
+// weights; adapters are always f32.
+void save_trained(const std::filesystem::path& folder, const TrainedModel& trained, DType dtype);
 
 // Commits <checkpoints>/step-<step> and returns its path.
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints, const TrainedModel& trained,

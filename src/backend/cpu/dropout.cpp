@@ -16,11 +16,10 @@ void dropout(const KernelArgs& args) {
   const T factor = static_cast<T>(1.0 / (1.0 - attrs.p));
   const std::array<uint32_t, 2> key = {
       static_cast<uint32_t>(attrs.seed),
-      static_cast<uint32_t>(attrs.seed >> 32) ^ (static_cast<uint32_t>(Purpose::dropout) << 24) ^
-          static_cast<uint32_t>(step[1])};
+      static_cast<uint32_t>(attrs.seed >> 32) ^ (static_cast<uint32_t>(Purpose::dropout) << 24)};
   parallel_pieces(args.in[0].elements(), kStreamPiece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += 4) {
-      const auto bits = philox({static_cast<uint32_t>(i / 4), static_cast<uint32_t>((i / 4) >> 32),
+      const auto bits = philox({static_cast<uint32_t>(i / 4), static_cast<uint32_t>(step[1]),
                                 static_cast<uint32_t>(step[0]), attrs.stream},
                                key);
       for (int64_t j = i; j < std::min(end, i + 4); ++j) {

@@ -9,12 +9,11 @@ namespace mora::cpu {
 
 Prepared prepare_matmul(const OpCall& call, MatmulProvider provider) {
   const auto attrs = call.attrs.as<MatmulAttrs>();
-  const Shape &a = call.in[0].shape, &out = call.out[0].shape;
-  const int64_t n = out.last();
-  const int64_t k = attrs.ta == Transpose::yes ? a.rows() : a.last();
-  const ProductShape shape{.m = out.rows(),
-                           .k = k,
-                           .n = n,
+  // From the operands: the shape of the result may be an alias of the product's.
+  const Shape &a = call.in[0].shape, &b = call.in[1].shape;
+  const ProductShape shape{.m = attrs.ta == Transpose::yes ? a.last() : a.rows(),
+                           .k = attrs.ta == Transpose::yes ? a.rows() : a.last(),
+                           .n = attrs.tb == Transpose::yes ? b.rows() : b.last(),
                            .ta = attrs.ta,
                            .tb = attrs.tb,
                            .alpha = attrs.alpha,

@@ -1,51 +1,56 @@
-// oneDNN's matmul through its C interface, with the argument array and the scratchpad made beforehand: the C++
-// interface builds a map, and so allocates, at every call.
+// oneDNN's matmul through its C interface, with the argument arrays and the scratchpads made
+// beforehand: the C++ interface builds a map, and so allocates, at every call.
 //
-// Where oneDNN might split the sum over threads (a transposed A with many rows: a weight gradient over tokens) the sum
-// is cut into fixed chunks that are added in order, so that the bits do not depend on the number of threads.
+// How oneDNN divides a product among threads, and with it the order of its sums, depends on their
+// number. So the result is cut into panels by its shape alone, and each panel is a product that
+// oneDNN makes on one thread.
 #include <dnnl.h>
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "backend/cpu/product.hpp"
+#include "mora/core/parallel.hpp"
 
 namespace mora {
 
-bool has_onednn() { return true; }
+bool has_onednn() {
+  return true;
+}
 
 namespace cpu {
 
 namespace {
 
-constexpr int64_t kChunk = 2048;
-
 void must(dnnl_status_t status, const char* what) {
-  ensure(status == dnnl_success, "oneDNN: ", what, " failed with status ", static_cast<int>(status));
+  ensure(status == dnnl_success, "oneDNN: ", what, " failed with status ",
+         static_cast<int>(status));
 }
 
-struct Runtime {
-  dnnl_engine_t engine = nullptr;
-  dnnl_stream_t stream = nullptr;
+// While it lives, oneDNN sees one thread.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
 
-  Runtime() {
-    must(dnnl_engine_create(&engine, dnnl_cpu, 0), "engine_create");
-    must(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags), "stream_create");
-  }
-  Runtime(const Runtime&) = delete;
-  Runtime& operator=(const Runtime&) = delete;
-  ~Runtime() {
-    dnnl_stream_destroy(stream);
-    dnnl_engine_destroy(engine);
-  }
+ private:
+  int before_;
 };
 
-const Runtime& runtime() {
-  static const Runtime instance;
+dnnl_engine_t engine() {
+  static const dnnl_engine_t instance = [] {
+    dnnl_engine_t made = nullptr;
+    must(dnnl_engine_create(&made, dnnl_cpu, 0), "engine_create");
+    return made;
+  }();
   return instance;
 }
 
-dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
+dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t row_stride,
+                          int64_t column_stride) {
   const dnnl_dims_t dims = {rows, columns};
   const dnnl_dims_t strides = {row_stride, column_stride};
   dnnl_memory_desc_t md;
@@ -53,14 +58,15 @@ dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t row_stride, int
   return md;
 }
 
-// One primitive with its memory objects; the pointers are set at each run.
+// The product of a panel of m x n of the result of s.
 class Primitive {
  public:
-  Primitive(const ProductShape& s, int64_t k, Addend addend) {
+  Primitive(const ProductShape& s, int64_t m, int64_t n) {
+    const OneThread guard;
     const bool ta = s.ta == Transpose::yes, tb = s.tb == Transpose::yes;
-    const dnnl_memory_desc_t a = ta ? matrix(s.m, k, 1, s.m) : matrix(s.m, k, s.k, 1);
-    const dnnl_memory_desc_t b = tb ? matrix(k, s.n, 1, s.k) : matrix(k, s.n, s.n, 1);
-    const dnnl_memory_desc_t c = matrix(s.m, s.n, s.n, 1);
+    descs_[0] = ta ? matrix(m, s.k, 1, s.m) : matrix(m, s.k, s.k, 1);
+    descs_[1] = tb ? matrix(s.k, n, 1, s.k) : matrix(s.k, n, s.n, 1);
+    descs_[2] = matrix(m, n, s.n, 1);
     dnnl_primitive_attr_t attr = nullptr;
     must(dnnl_primitive_attr_create(&attr), "attr_create");
     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
@@ -68,7 +74,7 @@ class Primitive {
       const auto alpha = static_cast<float>(s.alpha);
       must(dnnl_primitive_attr_set_output_scales(attr, 1, 0, &alpha), "set_output_scales");
     }
-    if (addend == Addend::result) {
+    if (s.addend == Addend::result) {
       dnnl_post_ops_t ops = nullptr;
       must(dnnl_post_ops_create(&ops), "post_ops_create");
       must(dnnl_post_ops_append_sum(ops, 1.0f), "append_sum");
@@ -76,76 +82,113 @@ class Primitive {
       dnnl_post_ops_destroy(ops);
     }
     dnnl_matmul_desc_t desc;
-    must(dnnl_matmul_desc_init(&desc, &a, &b, nullptr, &c), "matmul_desc_init");
+    must(dnnl_matmul_desc_init(&desc, &descs_[0], &descs_[1], nullptr, &descs_[2]),
+         "matmul_desc_init");
     dnnl_primitive_desc_t pd = nullptr;
-    must(dnnl_primitive_desc_create(&pd, &desc, attr, runtime().engine, nullptr), "primitive_desc_create");
-    const dnnl_memory_desc_t* scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    scratch_bytes_ = dnnl_memory_desc_get_size(scratchpad);
-    must(dnnl_primitive_create(&primitive_, pd), "primitive_create");
-    const std::array<const dnnl_memory_desc_t*, 4> descs = {&a, &b, &c, scratchpad};
-    const std::array<int, 4> names = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD};
-    for (size_t i = 0; i < 4; ++i) {
-      must(dnnl_memory_create(&memory_[i], descs[i], runtime().engine, DNNL_MEMORY_NONE), "memory_create");
-      arguments_[i] = {names[i], memory_[i]};
-    }
+    must(dnnl_primitive_desc_create(&pd, &desc, attr, engine(), nullptr), "primitive_desc_create");
+    descs_[3] = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    must(dnnl_primitive_create(&handle_, pd), "primitive_create");
     dnnl_primitive_desc_destroy(pd);
     dnnl_primitive_attr_destroy(attr);
   }
   Primitive(const Primitive&) = delete;
   Primitive& operator=(const Primitive&) = delete;
-  ~Primitive() {
+  ~Primitive() { dnnl_primitive_destroy(handle_); }
+
+  dnnl_primitive_t handle() const { return handle_; }
+  const std::array<dnnl_memory_desc_t, 4>& descs() const { return descs_; }  // a, b, c, scratch
+  size_t scratch_bytes() const { return (dnnl_memory_desc_get_size(&descs_[3]) + 63) / 64 * 64; }
+
+ private:
+  dnnl_primitive_t handle_ = nullptr;
+  std::array<dnnl_memory_desc_t, 4> descs_{};
+};
+
+// A primitive with memory objects and a stream of its own, so that panels run at the same time; the
+// pointers are set at each run.
+class Call {
+ public:
+  explicit Call(const Primitive& primitive) : primitive_(primitive.handle()) {
+    const std::array<int, 4> names = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST,
+                                      DNNL_ARG_SCRATCHPAD};
+    for (size_t i = 0; i < 4; ++i) {
+      must(dnnl_memory_create(&memory_[i], &primitive.descs()[i], engine(), DNNL_MEMORY_NONE),
+           "memory_create");
+      arguments_[i] = {names[i], memory_[i]};
+    }
+    must(dnnl_stream_create(&stream_, engine(), dnnl_stream_default_flags), "stream_create");
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  ~Call() {
+    dnnl_stream_destroy(stream_);
     for (dnnl_memory_t m : memory_) dnnl_memory_destroy(m);
-    dnnl_primitive_destroy(primitive_);
   }
 
-  size_t scratch_bytes() const { return scratch_bytes_; }
-
   void run(const float* a, const float* b, float* c, void* scratch) const {
+    const OneThread guard;
     dnnl_memory_set_data_handle(memory_[0], const_cast<float*>(a));
     dnnl_memory_set_data_handle(memory_[1], const_cast<float*>(b));
     dnnl_memory_set_data_handle(memory_[2], c);
     dnnl_memory_set_data_handle(memory_[3], scratch);
-    dnnl_primitive_execute(primitive_, runtime().stream, 4, arguments_.data());
-    dnnl_stream_wait(runtime().stream);
+    dnnl_primitive_execute(primitive_, stream_, 4, arguments_.data());
+    dnnl_stream_wait(stream_);
   }
 
  private:
-  dnnl_primitive_t primitive_ = nullptr;
-  size_t scratch_bytes_ = 0;
+  dnnl_primitive_t primitive_;
+  dnnl_stream_t stream_ = nullptr;
   std::array<dnnl_memory_t, 4> memory_{};
   std::array<dnnl_exec_arg_t, 4> arguments_{};
 };
 
+// Panels of rows where there are more rows than columns, else of columns: an eighth of the longer
+// side, unless that is so thin that packing the other operand once per panel would dominate, or so
+// thick that threads would wait.
+int64_t panel_size(int64_t side) {
+  const int64_t eighth = (side + 7) / 8;
+  return std::min(side, std::clamp<int64_t>((eighth + 15) / 16 * 16, 128, 512));
+}
+
 class OnednnProduct final : public Product {
  public:
-  explicit OnednnProduct(const ProductShape& s) : s_(s) {
-    chunk_ = s.ta == Transpose::yes && s.k > kChunk ? kChunk : s.k;
-    first_ = std::make_unique<Primitive>(s, chunk_, s.addend);
-    if (chunk_ < s.k) next_ = std::make_unique<Primitive>(s, chunk_, Addend::result);
-    if (s.k % chunk_ != 0) last_ = std::make_unique<Primitive>(s, s.k % chunk_, Addend::result);
-    for (const Primitive* p : {first_.get(), next_.get(), last_.get()}) {
-      if (p != nullptr) scratch_bytes_ = std::max(scratch_bytes_, p->scratch_bytes());
+  explicit OnednnProduct(const ProductShape& s)
+      : s_(s), by_rows_(s.m >= s.n), panel_(panel_size(std::max(s.m, s.n))), whole_(make(panel_)) {
+    const int64_t side = std::max(s.m, s.n);
+    if (side % panel_ != 0) rest_ = make(side % panel_);
+    for (int64_t begin = 0; begin < side; begin += panel_) {
+      calls_.push_back(std::make_unique<Call>(begin + panel_ <= side ? *whole_ : *rest_));
     }
+    panel_scratch_ = std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
   }
 
-  size_t scratch_bytes() const override { return scratch_bytes_; }
+  size_t scratch_bytes() const override { return panel_scratch_ * calls_.size(); }
 
   void run(const void* a, const void* b, void* c, void* scratch) const override {
-    const auto* pa = static_cast<const float*>(a);
-    const auto* pb = static_cast<const float*>(b);
-    const int64_t a_step = s_.ta == Transpose::yes ? s_.m : 1;
-    const int64_t b_step = s_.tb == Transpose::yes ? 1 : s_.n;
-    for (int64_t k = 0; k < s_.k; k += chunk_) {
-      const Primitive& p = k == 0 ? *first_ : (k + chunk_ <= s_.k ? *next_ : *last_);
-      p.run(pa + k * a_step, pb + k * b_step, static_cast<float*>(c), scratch);
-    }
+    const int64_t row_step = s_.ta == Transpose::yes ? 1 : s_.k,
+                  column_step = s_.tb == Transpose::yes ? s_.k : 1;
+    parallel_for(static_cast<int64_t>(calls_.size()), [&](int64_t i) {
+      const int64_t row = by_rows_ ? i * panel_ : 0, column = by_rows_ ? 0 : i * panel_;
+      calls_[static_cast<size_t>(i)]->run(
+          static_cast<const float*>(a) + row * row_step,
+          static_cast<const float*>(b) + column * column_step,
+          static_cast<float*>(c) + row * s_.n + column,
+          static_cast<std::byte*>(scratch) + static_cast<size_t>(i) * panel_scratch_);
+    });
   }
 
  private:
+  std::unique_ptr<Primitive> make(int64_t size) const {
+    return by_rows_ ? std::make_unique<Primitive>(s_, size, s_.n)
+                    : std::make_unique<Primitive>(s_, s_.m, size);
+  }
+
   ProductShape s_;
-  int64_t chunk_;
-  size_t scratch_bytes_ = 0;
-  std::unique_ptr<Primitive> first_, next_, last_;
+  bool by_rows_;
+  int64_t panel_;
+  std::unique_ptr<Primitive> whole_, rest_;  // rest_: the last, smaller panel
+  std::vector<std::unique_ptr<Call>> calls_;
+  size_t panel_scratch_ = 0;
 };
 
 }  // namespace

@@ -80,7 +80,8 @@ inline float exponential(float x) {
   // 2^n in two factors, because n = 128 alone is not representable.
   const float half = std::bit_cast<float>(std::bit_cast<uint32_t>(p) + exponent);
   const float result = n > 127.0f ? p * 1.7014118e38f * 2.0f : half;
-  return x < -87.33654f ? 0.0f : (x > 88.72283f ? INFINITY : result);
+  const float finite = x < -87.33654f ? 0.0f : (x > 88.72283f ? INFINITY : result);
+  return x == x ? finite : x;  // adding to the bits of a NaN may have made a number of it
 }
 inline double exponential(double x) { return std::exp(x); }
 
