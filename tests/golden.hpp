@@ -13,7 +13,9 @@
 
 namespace mora::testing {
 
-inline std::filesystem::path golden_folder() { return std::filesystem::path(MORA_SOURCE_DIR) / "tests" / "golden"; }
+inline std::filesystem::path golden_folder() {
+  return std::filesystem::path(MORA_SOURCE_DIR) / "tests" / "golden";
+}
 
 inline OwnedTensor read_tensor(const SafetensorsFile& file, const std::string& name, DType dtype) {
   const TensorInfo& info = file.info(name);

@@ -1,5 +1,6 @@
-// Parity with PyTorch + transformers + PEFT + the authors' MoRA code, by numbers that tests/golden/make_goldens.py
-// computed in float64: logits, loss, every gradient, greedy generation, 20 optimizer steps of every method, schedules.
+// Parity with PyTorch + transformers + PEFT + the authors' MoRA code, by numbers that
+// tests/golden/make_goldens.py computed in float64: logits, loss, every gradient, greedy
+// generation, 20 optimizer steps of every method, schedules.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -35,7 +36,8 @@ struct LoadedModel {
 struct Sequences {
   std::vector<Example> examples;
 
-  Sequences(std::span<const int32_t> ids, std::span<const int32_t> labels, std::span<const int32_t> lengths) {
+  Sequences(std::span<const int32_t> ids, std::span<const int32_t> labels,
+            std::span<const int32_t> lengths) {
     size_t at = 0;
     for (const int32_t length : lengths) {
       Example e;
@@ -68,7 +70,8 @@ void check_model(const std::string& name, MatmulProvider provider) {
   LoadedModel loaded(folder, Training::trained);
   const auto ids = read_ints(golden, "input_ids");
   const Sequences sequences(ids, read_ints(golden, "labels"), read_ints(golden, "segment_lengths"));
-  const int64_t used = static_cast<int64_t>(ids.size()), capacity = used + 3;  // with unused slots at the end
+  const int64_t used = static_cast<int64_t>(ids.size()),
+                capacity = used + 3;  // with unused slots at the end
   const Batch batch = pack(sequences.pointers(), capacity);
   MicroGraph micro(loaded.model, loaded.store, capacity, 0);
   micro.batch.fill(batch, 1.0 / batch.weight_sum);
@@ -76,7 +79,8 @@ void check_model(const std::string& name, MatmulProvider provider) {
   Workspace workspace;
   Plan plan(micro.graph, std::array{micro.loss}, *backend, workspace);
   plan.run();
-  CHECK(plan[micro.loss].as<float>()[0] == doctest::Approx(read_doubles(golden, "loss")[0]).epsilon(1e-5));
+  CHECK(plan[micro.loss].as<float>()[0] ==
+        doctest::Approx(read_doubles(golden, "loss")[0]).epsilon(1e-5));
   for (const Parameter& p : loaded.store.all()) {
     INFO(p.name);
     CHECK(relative_error(p.grad, read_doubles(golden, "grad." + p.name)) < 1e-5);
@@ -86,9 +90,10 @@ void check_model(const std::string& name, MatmulProvider provider) {
   tensors.fill(pack(sequences.pointers(), used), 1.0);
   Graph graph;
   Context context(graph);
-  const Var h = loaded.model.hidden(context, graph.bind(tensors.tokens.view(), "tokens"),
-                                    graph.bind(tensors.positions.view(), "positions"),
-                                    loaded.model.packed_attention(graph.bind(tensors.segment_start.view(), "start")));
+  const Var h = loaded.model.hidden(
+      context, graph.bind(tensors.tokens.view(), "tokens"),
+      graph.bind(tensors.positions.view(), "positions"),
+      loaded.model.packed_attention(graph.bind(tensors.segment_start.view(), "start")));
   const Var logits = matmul(h, loaded.model.output_weight(context), {.tb = Transpose::yes});
   Plan logits_plan(graph, std::array{logits}, *backend, workspace);
   logits_plan.run();
@@ -112,9 +117,12 @@ TEST_CASE("greedy generation equals transformers', alone and beside other prompt
     LoadedModel loaded(folder, Training::frozen);
     const auto backend = make_cpu_backend();
     Workspace workspace;
-    Generator generator(loaded.model, loaded.store, {.batch_size = 3, .capacity = 32}, *backend, workspace);
-    const auto prompt = read_ints(golden, "greedy.prompt"), expected = read_ints(golden, "greedy.continuation");
-    const std::vector<std::vector<int32_t>> prompts = {prompt, {1}, {5, 6, 7, 8, 9, 10, 11}, prompt, prompt};
+    Generator generator(loaded.model, loaded.store, {.batch_size = 3, .capacity = 32}, *backend,
+                        workspace);
+    const auto prompt = read_ints(golden, "greedy.prompt"),
+               expected = read_ints(golden, "greedy.continuation");
+    const std::vector<std::vector<int32_t>> prompts = {
+        prompt, {1}, {5, 6, 7, 8, 9, 10, 11}, prompt, prompt};
     const auto out = generator.greedy(prompts, {.max_new_tokens = 16});
     REQUIRE(out.size() == prompts.size());
     for (const size_t i : {0, 3, 4}) CHECK(out[i] == expected);
@@ -129,12 +137,15 @@ class StepData final : public ExampleSource {
     const size_t tokens = ids.size() / 20;
     for (size_t s = 0; s < 20; ++s) {
       const std::span<const int32_t> all_ids(ids), all_labels(labels);
-      const Sequences step(all_ids.subspan(s * tokens, tokens), all_labels.subspan(s * tokens, tokens), lengths);
+      const Sequences step(all_ids.subspan(s * tokens, tokens),
+                           all_labels.subspan(s * tokens, tokens), lengths);
       examples_.insert(examples_.end(), step.examples.begin(), step.examples.end());
     }
   }
   int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
-  ExampleView example(int64_t index) const override { return ExampleView(examples_[static_cast<size_t>(index)]); }
+  ExampleView example(int64_t index) const override {
+    return ExampleView(examples_[static_cast<size_t>(index)]);
+  }
 
  private:
   std::vector<Example> examples_;
@@ -145,7 +156,8 @@ struct Method {
   AdapterConfig adapter;
 };
 
-AdapterConfig adapter(const std::string& method, const std::string& operation, const std::string& grouping) {
+AdapterConfig adapter(const std::string& method, const std::string& operation,
+                      const std::string& grouping) {
   AdapterConfig c;
   c.method = method;
   c.r = 4;
@@ -156,29 +168,35 @@ AdapterConfig adapter(const std::string& method, const std::string& operation, c
 }
 
 std::vector<Method> methods() {
-  std::vector<Method> all = {{"full", adapter("full", "", "")},
-                             {"lora", adapter("lora", "", "")},
-                             {"rslora", adapter("lora", "", "")},
-                             {"mora_sharing_strided", adapter("mora", "sharing", "strided")},
-                             {"mora_sharing_contiguous", adapter("mora", "sharing", "contiguous")},
-                             {"mora_sharing_contiguous_strided", adapter("mora", "sharing", "contiguous_strided")},
-                             {"mora_sharing_strided_contiguous", adapter("mora", "sharing", "strided_contiguous")},
-                             {"mora_rotation", adapter("mora", "rotation", "")},
-                             {"mora_decoupling", adapter("mora", "decoupling", "")},
-                             {"mora_truncation", adapter("mora", "truncation", "")}};
+  std::vector<Method> all = {
+      {"full", adapter("full", "", "")},
+      {"lora", adapter("lora", "", "")},
+      {"rslora", adapter("lora", "", "")},
+      {"mora_sharing_strided", adapter("mora", "sharing", "strided")},
+      {"mora_sharing_contiguous", adapter("mora", "sharing", "contiguous")},
+      {"mora_sharing_contiguous_strided", adapter("mora", "sharing", "contiguous_strided")},
+      {"mora_sharing_strided_contiguous", adapter("mora", "sharing", "strided_contiguous")},
+      {"mora_rotation", adapter("mora", "rotation", "")},
+      {"mora_decoupling", adapter("mora", "decoupling", "")},
+      {"mora_truncation", adapter("mora", "truncation", "")}};
   all[2].adapter.use_rslora = true;
   return all;
 }
 
-// The golden data come step by step, in order: the trainer's own order is undone by an inverse view.
+// The golden data come step by step, in order: the trainer's own order is undone by an inverse
+// view.
 class InOrder final : public ExampleSource {
  public:
-  InOrder(const ExampleSource& data, uint64_t seed) : data_(data), place_(static_cast<size_t>(data.size())) {
+  InOrder(const ExampleSource& data, uint64_t seed)
+      : data_(data), place_(static_cast<size_t>(data.size())) {
     const auto order = epoch_order(seed, 0, data.size());
-    for (size_t i = 0; i < order.size(); ++i) place_[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+    for (size_t i = 0; i < order.size(); ++i)
+      place_[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
   }
   int64_t size() const override { return data_.size(); }
-  ExampleView example(int64_t index) const override { return data_.example(place_[static_cast<size_t>(index)]); }
+  ExampleView example(int64_t index) const override {
+    return data_.example(place_[static_cast<size_t>(index)]);
+  }
 
  private:
   const ExampleSource& data_;
@@ -207,7 +225,8 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
     LoadedModel loaded(golden_folder() / "llama_untied",
                        method.adapter.method == "full" ? Training::trained : Training::frozen,
                        [&](ParameterStore& store, Llama& model) {
-                         if (method.adapter.method != "full") attach_adapters(method.adapter, store, model.linears());
+                         if (method.adapter.method != "full")
+                           attach_adapters(method.adapter, store, model.linears());
                        });
     for (const Parameter& p : loaded.store.all()) {
       if (p.name.ends_with("lora_A.weight") && method.adapter.method == "lora") {
@@ -216,7 +235,8 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
     }
     const auto backend = make_cpu_backend();
     Workspace workspace;
-    Trainer trainer(loaded.model, loaded.store, ordered, golden_training(), 42, *backend, workspace);
+    Trainer trainer(loaded.model, loaded.store, ordered, golden_training(), 42, *backend,
+                    workspace);
     const auto losses = read_doubles(golden, method.name + ".losses");
     const auto norms = read_doubles(golden, method.name + ".grad_norm");
     for (size_t s = 0; s < 20; ++s) {
@@ -242,13 +262,14 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
 
 TEST_CASE("delta and merged weight equal the authors' get_delta_weight") {
   const SafetensorsFile golden(golden_folder() / "deltas.safetensors");
-  const std::map<std::string, AdapterConfig> kinds = {{"type1", adapter("mora", "sharing", "strided")},
-                                                      {"type2", adapter("mora", "sharing", "contiguous")},
-                                                      {"type3", adapter("mora", "sharing", "contiguous_strided")},
-                                                      {"type4", adapter("mora", "sharing", "strided_contiguous")},
-                                                      {"type6", adapter("mora", "rotation", "")},
-                                                      {"decoupling", adapter("mora", "decoupling", "")},
-                                                      {"truncation", adapter("mora", "truncation", "")}};
+  const std::map<std::string, AdapterConfig> kinds = {
+      {"type1", adapter("mora", "sharing", "strided")},
+      {"type2", adapter("mora", "sharing", "contiguous")},
+      {"type3", adapter("mora", "sharing", "contiguous_strided")},
+      {"type4", adapter("mora", "sharing", "strided_contiguous")},
+      {"type6", adapter("mora", "rotation", "")},
+      {"decoupling", adapter("mora", "decoupling", "")},
+      {"truncation", adapter("mora", "truncation", "")}};
   std::map<std::string, int> compared;
   for (int i = 0; golden.contains(str("case", i, ".shape")); ++i) {
     const auto shape = read_ints(golden, str("case", i, ".shape"));
@@ -288,15 +309,18 @@ TEST_CASE("schedules equal transformers' get_scheduler") {
     const std::string type = name.substr(0, name.find('.'));
     const int64_t warmup = name.ends_with("warmup7") ? 7 : 0;
     for (int64_t s = 0; s <= 100; ++s) {
-      CHECK(schedule_factor(type, s, warmup, 100) == doctest::Approx(factors[static_cast<size_t>(s)]).epsilon(1e-12));
+      CHECK(schedule_factor(type, s, warmup, 100) ==
+            doctest::Approx(factors[static_cast<size_t>(s)]).epsilon(1e-12));
     }
   }
 }
 
 TEST_CASE("AdamW equals torch.optim.AdamW") {
   const SafetensorsFile golden(golden_folder() / "adamw.safetensors");
-  const OwnedTensor p = read_tensor(golden, "initial", DType::f32), grads = read_tensor(golden, "grads", DType::f32);
-  const OwnedTensor m({DType::f32, {37}}), v({DType::f32, {37}}), g({DType::f32, {37}}), hyper({DType::f64, {3}});
+  const OwnedTensor p = read_tensor(golden, "initial", DType::f32),
+                    grads = read_tensor(golden, "grads", DType::f32);
+  const OwnedTensor m({DType::f32, {37}}), v({DType::f32, {37}}), g({DType::f32, {37}}),
+      hyper({DType::f64, {3}});
   Graph graph;
   auto bind = [&](const OwnedTensor& t) { return graph.bind(t.view(), "t"); };
   const Var gradients = bind(g);
@@ -313,7 +337,8 @@ TEST_CASE("AdamW equals torch.optim.AdamW") {
     hyper.as<double>()[1] = 1 - std::pow(0.9, t);
     hyper.as<double>()[2] = 1 - std::pow(0.999, t);
     plan.run();
-    for (size_t i = 0; i < 37; ++i) CHECK(std::fabs(p.as<float>()[i] - expected[s * 37 + i]) < 1e-6);
+    for (size_t i = 0; i < 37; ++i)
+      CHECK(std::fabs(p.as<float>()[i] - expected[s * 37 + i]) < 1e-6);
   }
 }
 

@@ -30,7 +30,8 @@ constexpr MoraType kTypes[] = {{1, "sharing", "strided"},
 
 int64_t type_number(const AdapterConfig& c) {
   for (const MoraType& t : kTypes) {
-    if (t.operation == c.operation && (t.grouping.empty() || t.grouping == c.grouping)) return t.number;
+    if (t.operation == c.operation && (t.grouping.empty() || t.grouping == c.grouping))
+      return t.number;
   }
   return 0;
 }
@@ -87,7 +88,8 @@ void save_adapter(const fs::path& folder, const AdapterConfig& config, const Par
     const std::string name = str(kPrefix, p.name);
     tensors.push_back({name, p.value});
     if (config.method == "mora") {
-      tensors.push_back({str(std::string_view(name).substr(0, name.size() - kA.size()), kB), p.value});
+      tensors.push_back(
+          {str(std::string_view(name).substr(0, name.size() - kA.size()), kB), p.value});
     }
   }
   write_file_atomically(folder / "adapter_config.json", config_text(config, base_model));
@@ -105,7 +107,8 @@ void refuse_unsupported(const JsonView& json) {
   for (const char* key : {"fan_in_fan_out", "use_dora", "lora_bias"}) {
     if (json.has(key)) must_be(key, !json.at(key).boolean());
   }
-  for (const char* key : {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform"}) {
+  for (const char* key :
+       {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform"}) {
     if (json.has(key)) must_be(key, json.at(key).json().empty());
   }
 }
@@ -114,7 +117,8 @@ void read_operator(const JsonView& json, const SafetensorsFile& file, AdapterCon
   const auto& data = file.metadata();
   if (const auto named = data.find("mora.operator"); named != data.end()) {
     c.operation = named->second;
-    if (const auto grouping = data.find("mora.grouping"); grouping != data.end()) c.grouping = grouping->second;
+    if (const auto grouping = data.find("mora.grouping"); grouping != data.end())
+      c.grouping = grouping->second;
     return;
   }
   const int64_t number = json.has("mora_type") ? json.at("mora_type").integer() : 1;
@@ -140,8 +144,10 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
   if (json.has("lora_alpha")) c.lora_alpha = json.at("lora_alpha").number();
   if (json.has("use_rslora")) c.use_rslora = json.at("use_rslora").boolean();
   c.target_modules.clear();
-  for (const JsonView& target : json.at("target_modules").items()) c.target_modules.push_back(target.string());
-  if (c.method == "mora") read_operator(json, SafetensorsFile(folder / "adapter_model.safetensors"), c);
+  for (const JsonView& target : json.at("target_modules").items())
+    c.target_modules.push_back(target.string());
+  if (c.method == "mora")
+    read_operator(json, SafetensorsFile(folder / "adapter_model.safetensors"), c);
   return c;
 }
 
@@ -156,15 +162,19 @@ void load_adapter(const fs::path& folder, ParameterStore& store) {
     if (!file.contains(name)) {
       problems += str("\n  missing: ", name, " ", p.shape);
     } else if (!std::ranges::equal(file.info(name).shape, p.shape.dims())) {
-      problems += str("\n  wrong shape: ", name, " is ", file.info(name), ", the model and rank ask for ", p.shape);
+      problems += str("\n  wrong shape: ", name, " is ", file.info(name),
+                      ", the model and rank ask for ", p.shape);
     }
   }
   for (const auto& [name, info] : file.tensors()) {
-    const bool twin = name.ends_with(kB) &&
-                      expected.contains(str(std::string_view(name).substr(0, name.size() - kB.size()), kA));
-    if (!expected.contains(name) && !twin) problems += str("\n  unexpected: ", printable(name), " ", info);
+    const bool twin =
+        name.ends_with(kB) &&
+        expected.contains(str(std::string_view(name).substr(0, name.size() - kB.size()), kA));
+    if (!expected.contains(name) && !twin)
+      problems += str("\n  unexpected: ", printable(name), " ", info);
   }
-  if (!problems.empty()) fail(ErrorKind::data, file.path().string(), ": the adapter does not fit the model:", problems);
+  if (!problems.empty())
+    fail(ErrorKind::data, file.path().string(), ": the adapter does not fit the model:", problems);
   for (const Parameter& p : store.all()) {
     if (is_adapter_parameter(p)) file.read(str(kPrefix, p.name), p.value);
   }

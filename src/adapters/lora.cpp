@@ -1,6 +1,6 @@
-// LoRA (Hu et al. 2021): delta(x) = s * B A dropout(x), A: [r, in], B: [out, r]; s = alpha / r, or alpha / sqrt(r) for
-// rsLoRA (Kalajdzievski 2023). A starts Kaiming-uniform with a = sqrt(5), which is U(-1/sqrt(in), 1/sqrt(in)), B at 0,
-// as PEFT does.
+// LoRA (Hu et al. 2021): delta(x) = s * B A dropout(x), A: [r, in], B: [out, r]; s = alpha / r, or
+// alpha / sqrt(r) for rsLoRA (Kalajdzievski 2023). A starts Kaiming-uniform with a = sqrt(5), which
+// is U(-1/sqrt(in), 1/sqrt(in)), B at 0, as PEFT does.
 #include <cmath>
 
 #include "adapters/methods.hpp"
@@ -14,9 +14,10 @@ class Lora final : public Adapter {
   Lora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
       : path_(scope.path()),
         dropout_(config.lora_dropout),
-        a_(scope.parameter("lora_A.weight", {config.r, in}, {Init::Kind::uniform, 1.0 / std::sqrt(double(in))},
-                           Training::trained)),
-        b_(scope.parameter("lora_B.weight", {out, config.r}, {Init::Kind::zeros}, Training::trained)) {
+        a_(scope.parameter("lora_A.weight", {config.r, in},
+                           {Init::Kind::uniform, 1.0 / std::sqrt(double(in))}, Training::trained)),
+        b_(scope.parameter("lora_B.weight", {out, config.r}, {Init::Kind::zeros},
+                           Training::trained)) {
     const auto r = static_cast<double>(config.r);
     scale_ = config.lora_alpha / (config.use_rslora ? std::sqrt(r) : r);
   }
@@ -35,10 +36,13 @@ class Lora final : public Adapter {
 
 }  // namespace
 
-std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) {
+std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                   int64_t out) {
   return std::make_unique<Lora>(config, scope, in, out);
 }
 
-int64_t lora_parameters(const AdapterConfig& config, int64_t in, int64_t out) { return config.r * (in + out); }
+int64_t lora_parameters(const AdapterConfig& config, int64_t in, int64_t out) {
+  return config.r * (in + out);
+}
 
 }  // namespace mora::adapters

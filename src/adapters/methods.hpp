@@ -5,13 +5,16 @@
 
 namespace mora::adapters {
 
-std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out);
+std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                   int64_t out);
 int64_t lora_parameters(const AdapterConfig& config, int64_t in, int64_t out);
 
-std::unique_ptr<Adapter> make_mora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out);
+std::unique_ptr<Adapter> make_mora(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                   int64_t out);
 int64_t mora_parameters(const AdapterConfig& config, int64_t in, int64_t out);
 
-// The method's input dropout, or x itself outside training. The mask's stream comes from the layer's path.
+// The method's input dropout, or x itself outside training. The mask's stream comes from the
+// layer's path.
 Var input_dropout(Context& context, Var x, double p, const std::string& path);
 
 }  // namespace mora::adapters

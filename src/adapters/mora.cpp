@@ -1,16 +1,18 @@
-// MoRA (Jiang et al. 2024, arXiv 2405.12130): delta(x) = decompress(M compress(dropout(x))), M: [R, R], starts at 0 and
-// has no scale. R = r_hat gives M as many numbers as LoRA of rank r has.
+// MoRA (Jiang et al. 2024, arXiv 2405.12130): delta(x) = decompress(M compress(dropout(x))), M: [R,
+// R], starts at 0 and has no scale. R = r_hat gives M as many numbers as LoRA of rank r has.
 //
-//   sharing     Eq. 6: features of a group are summed, outputs of a group get the same value. Groupings input_output;
-//               strided = authors' type 1, contiguous = 2, contiguous_strided = 3, strided_contiguous = 4.
-//   rotation    Eq. 9 (type 6): x is cut to blocks of R, block b turned by RoPE angles of position b; each through M.
-//   decoupling  Eq. 8: the same without the rotation.
-//   truncation  Eq. 4: the first R features to the first R outputs.
+//   sharing     Eq. 6: features of a group are summed, outputs of a group get the same value.
+//   Groupings input_output;
+//               strided = authors' type 1, contiguous = 2, contiguous_strided = 3,
+//               strided_contiguous = 4.
+//   rotation    Eq. 9 (type 6): x is cut to blocks of R, block b turned by RoPE angles of position
+//   b; each through M. decoupling  Eq. 8: the same without the rotation. truncation  Eq. 4: the
+//   first R features to the first R outputs.
 //
-// A strided input is extended circularly to a multiple of R (the authors' padding), so feature p mod in stands at every
-// position p. Where the authors' code fails this map just continues: R > in repeats the input as often as needed, and
-// R >= in with rotation is a single unrotated block. Blocks that no output reads are not computed: the authors ignore
-// them, too.
+// A strided input is extended circularly to a multiple of R (the authors' padding), so feature p
+// mod in stands at every position p. Where the authors' code fails this map just continues: R > in
+// repeats the input as often as needed, and R >= in with rotation is a single unrotated block.
+// Blocks that no output reads are not computed: the authors ignore them, too.
 #include <algorithm>
 #include <cmath>
 
@@ -36,7 +38,8 @@ class Mora : public Adapter {
         rank_(mora_rank(in, out, config.r, config.operation)),
         path_(scope.path()),
         dropout_(config.lora_dropout),
-        m_(scope.parameter("lora_A.weight", {rank_, rank_}, {Init::Kind::zeros}, Training::trained)) {}
+        m_(scope.parameter("lora_A.weight", {rank_, rank_}, {Init::Kind::zeros},
+                           Training::trained)) {}
 
   Var delta(Context& context, Var x) const final {
     return transform(context, input_dropout(context, x, dropout_, path_));
@@ -59,7 +62,8 @@ class Mora : public Adapter {
 
 class Sharing final : public Mora {
  public:
-  Sharing(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) : Mora(config, scope, in, out) {
+  Sharing(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
+      : Mora(config, scope, in, out) {
     const bool both = config.grouping == "contiguous";
     if (both || config.grouping == "contiguous_strided") input_ = Grouping::contiguous;
     if (both || config.grouping == "strided_contiguous") output_ = Grouping::contiguous;
@@ -68,17 +72,20 @@ class Sharing final : public Mora {
  private:
   Var transform(Context& context, Var x) const override {
     const Padding padding = input_ == Grouping::strided ? Padding::circular : Padding::none;
-    const Var z = multiply(context, fold(x, {.size = rank_, .grouping = input_, .padding = padding}));
+    const Var z =
+        multiply(context, fold(x, {.size = rank_, .grouping = input_, .padding = padding}));
     return unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
   }
 
   Grouping input_ = Grouping::strided, output_ = Grouping::strided;
 };
 
-// What rotation and decoupling share: the same M for every block, then the blocks in a row, cut or tiled to `out`.
+// What rotation and decoupling share: the same M for every block, then the blocks in a row, cut or
+// tiled to `out`.
 class Blocks : public Mora {
  public:
-  Blocks(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) : Mora(config, scope, in, out) {
+  Blocks(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
+      : Mora(config, scope, in, out) {
     const auto blocks_of = [this](int64_t features) { return (features + rank_ - 1) / rank_; };
     blocks_ = std::min(blocks_of(in), blocks_of(out));
   }
@@ -101,7 +108,8 @@ class Decoupling final : public Blocks {
   using Blocks::Blocks;
 
   Var blocks(Context&, Var x) const override {
-    return unfold(x, {.size = blocks_ * rank_, .grouping = Grouping::strided, .padding = Padding::none});
+    return unfold(
+        x, {.size = blocks_ * rank_, .grouping = Grouping::strided, .padding = Padding::none});
   }
 };
 
@@ -148,7 +156,8 @@ class Truncation final : public Mora {
 
 }  // namespace
 
-std::unique_ptr<Adapter> make_mora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) {
+std::unique_ptr<Adapter> make_mora(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                   int64_t out) {
   const std::string& name = config.operation;
   if (name == "sharing") return std::make_unique<Sharing>(config, scope, in, out);
   if (name == "rotation") return std::make_unique<Rotation>(config, scope, in, out);

@@ -23,7 +23,8 @@ const Method& method(const AdapterConfig& config) {
   for (const Method& m : kMethods) {
     if (m.name == config.method) return m;
   }
-  fail(ErrorKind::usage, "adapter.method: \"", config.method, "\" is not a method that attaches adapters");
+  fail(ErrorKind::usage, "adapter.method: \"", config.method,
+       "\" is not a method that attaches adapters");
 }
 
 // "q_proj" matches "model.layers.0.self_attn.q_proj", but not "xq_proj".
@@ -45,8 +46,10 @@ std::string leaf_names(std::span<Linear* const> linears) {
 
 }  // namespace
 
-std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out) {
-  if (config.r < 1) fail(ErrorKind::usage, "adapter.r: the rank must be at least 1, got ", config.r);
+std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                      int64_t out) {
+  if (config.r < 1)
+    fail(ErrorKind::usage, "adapter.r: the rank must be at least 1, got ", config.r);
   return method(config).make(config, scope, in, out);
 }
 
@@ -54,18 +57,22 @@ int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out)
   return method(config).parameters(config, in, out);
 }
 
-void attach_adapters(const AdapterConfig& config, ParameterStore& store, std::span<Linear* const> linears) {
+void attach_adapters(const AdapterConfig& config, ParameterStore& store,
+                     std::span<Linear* const> linears) {
   for (const std::string& target : config.target_modules) {
-    const bool found = std::ranges::any_of(linears, [&](const Linear* l) { return matches(l->path(), target); });
+    const bool found =
+        std::ranges::any_of(linears, [&](const Linear* l) { return matches(l->path(), target); });
     if (!found) {
-      fail(ErrorKind::usage, "adapter.target_modules: \"", target, "\" matches no linear layer of the model; it has ",
-           leaf_names(linears));
+      fail(ErrorKind::usage, "adapter.target_modules: \"", target,
+           "\" matches no linear layer of the model; it has ", leaf_names(linears));
     }
   }
-  if (config.target_modules.empty()) fail(ErrorKind::usage, "adapter.target_modules: the list is empty");
+  if (config.target_modules.empty())
+    fail(ErrorKind::usage, "adapter.target_modules: the list is empty");
   for (Linear* linear : linears) {
     const bool targeted = std::ranges::any_of(
-        config.target_modules, [&](const std::string& target) { return matches(linear->path(), target); });
+        config.target_modules,
+        [&](const std::string& target) { return matches(linear->path(), target); });
     if (!targeted) continue;
     linear->attach(make_adapter(config, Scope(store, linear->path()), linear->in(), linear->out()));
   }

@@ -48,7 +48,10 @@ int evaluate(const Options& o) {
   if (o.threads > 0) config.engine.threads = o.threads;
   const fs::path adapter = adapter_folder(o, config);
   if (!o.config.empty() && adapter.empty()) {
-    config.model = {.path = config.output_dir / "model", .config = {}, .tokenizer = {}, .dtype = config.model.dtype};
+    config.model = {.path = config.output_dir / "model",
+                    .config = {},
+                    .tokenizer = {},
+                    .dtype = config.model.dtype};
   }
   if (adapter.empty()) {
     config.adapter.method = "full";
@@ -70,20 +73,26 @@ int evaluate(const Options& o) {
 }
 
 int body(int argc, char** argv) {
-  CLI::App app("Scores a run, or a model with an adapter, on its task; compares runs.", "mora-eval");
+  CLI::App app("Scores a run, or a model with an adapter, on its task; compares runs.",
+               "mora-eval");
   Options o;
-  auto* config = app.add_option("--config", o.config, "score what the run of this configuration left");
+  auto* config =
+      app.add_option("--config", o.config, "score what the run of this configuration left");
   app.add_option("--set", o.overrides, "override one field of the configuration (repeatable)")
       ->type_name("A.B=VALUE")
       ->expected(1)
       ->allow_extra_args(false);
-  auto* model = app.add_option("--model", o.model, "Hugging Face folder of the model")->excludes(config);
+  auto* model =
+      app.add_option("--model", o.model, "Hugging Face folder of the model")->excludes(config);
   app.add_option("--adapter", o.adapter, "adapter folder (default: the run's own with --config)");
-  app.add_option("--task", o.task, "uuid or pretrain")->needs(model)->check(CLI::IsMember({"uuid", "pretrain"}));
+  app.add_option("--task", o.task, "uuid or pretrain")
+      ->needs(model)
+      ->check(CLI::IsMember({"uuid", "pretrain"}));
   app.add_option("--data", o.data, "file to score on: UUID pairs as jsonl, or text");
   app.add_option("--json", o.json, "also write the result to this file");
   app.add_option("--compare", o.compare, "print one table of these run folders");
-  app.add_option("--threads", o.threads, "threads to use (default: OpenMP's choice)")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", o.threads, "threads to use (default: OpenMP's choice)")
+      ->check(CLI::Range(1, 1024));
   app.set_version_flag("--version", mora::apps::version_text("mora-eval"));
   try {
     app.parse(argc, argv);
@@ -95,11 +104,14 @@ int body(int argc, char** argv) {
     return 0;
   }
   if (o.config.empty() && (o.model.empty() || o.task.empty() || o.data.empty())) {
-    mora::fail(mora::ErrorKind::usage, "needs --config FILE, or --model DIR with --task and --data; see --help");
+    mora::fail(mora::ErrorKind::usage,
+               "needs --config FILE, or --model DIR with --task and --data; see --help");
   }
   return evaluate(o);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) { return mora::apps::guarded("mora-eval", body, argc, argv); }
+int main(int argc, char** argv) {
+  return mora::apps::guarded("mora-eval", body, argc, argv);
+}

@@ -8,20 +8,25 @@
 namespace {
 
 int body(int argc, char** argv) {
-  CLI::App app("Trains a LLaMA-style model with LoRA, MoRA or in full, as a JSON configuration says.", "mora-train");
+  CLI::App app(
+      "Trains a LLaMA-style model with LoRA, MoRA or in full, as a JSON configuration says.",
+      "mora-train");
   std::string file;
   std::vector<std::string> overrides;
   int threads = 0;
   bool print_config = false, document = false, overwrite = false;
   app.add_option("--config", file, "the run's JSON file");
-  app.add_option("--set", overrides, "override one field: --set train.learning_rate=1e-4 (repeatable)")
+  app.add_option("--set", overrides,
+                 "override one field: --set train.learning_rate=1e-4 (repeatable)")
       ->type_name("A.B=VALUE")
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
-  app.add_option("--threads", threads, "threads to use (default: OpenMP's choice)")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", threads, "threads to use (default: OpenMP's choice)")
+      ->check(CLI::Range(1, 1024));
   app.add_flag("--print-config", print_config, "print the resolved configuration and exit");
-  app.add_flag("--document-config", document, "print every field with default, range and description, and exit");
+  app.add_flag("--document-config", document,
+               "print every field with default, range and description, and exit");
   app.add_flag("--overwrite", overwrite, "replace an earlier run in the output folder");
   app.set_version_flag("--version", mora::apps::version_text("mora-train"));
   try {
@@ -41,9 +46,12 @@ int body(int argc, char** argv) {
     std::fputs(mora::to_json_text(config).c_str(), stdout);
     return 0;
   }
-  return mora::apps::train_run(config, overwrite ? mora::apps::Existing::replace : mora::apps::Existing::refuse);
+  return mora::apps::train_run(
+      config, overwrite ? mora::apps::Existing::replace : mora::apps::Existing::refuse);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) { return mora::apps::guarded("mora-train", body, argc, argv); }
+int main(int argc, char** argv) {
+  return mora::apps::guarded("mora-train", body, argc, argv);
+}

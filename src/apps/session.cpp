@@ -16,7 +16,8 @@ std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
   return make_cpu_backend(provider);
 }
 
-Session::Session(RunConfig run, Training weights) : config(std::move(run)), backend(configure_engine(config.engine)) {
+Session::Session(RunConfig run, Training weights)
+    : config(std::move(run)), backend(configure_engine(config.engine)) {
   const ModelConfig& m = config.model;
   const bool scratch = m.path.empty();
   const LlamaConfig llama = read_llama_config(scratch ? m.config : m.path / "config.json");
@@ -29,7 +30,8 @@ Session::Session(RunConfig run, Training weights) : config(std::move(run)), back
   }
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
-  store = std::make_unique<ParameterStore>(DType::f32, m.dtype == "bfloat16" ? DType::bf16 : DType::f32);
+  store = std::make_unique<ParameterStore>(DType::f32,
+                                           m.dtype == "bfloat16" ? DType::bf16 : DType::f32);
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
   store->allocate();
@@ -61,7 +63,8 @@ int guarded(const char* program, int (*body)(int, char**), int argc, char** argv
 }
 
 std::string version_text(const char* program) {
-  return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen", ", compiled by ",
+  return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen",
+             ", compiled by ",
 #ifdef __clang__
              "clang ",
 #else

@@ -21,8 +21,9 @@ struct Session {
   std::unique_ptr<ParameterStore> store;
   std::unique_ptr<Llama> model;
 
-  // Every mismatch between configuration, tokenizer and weights is an Error here. Weights are loaded, or initialised
-  // from the seed when model.config is given; adapters are attached and initialised.
+  // Every mismatch between configuration, tokenizer and weights is an Error here. Weights are
+  // loaded, or initialised from the seed when model.config is given; adapters are attached and
+  // initialised.
   Session(RunConfig run, Training weights);
 
   ScoredModel scored() { return {*model, *store, *backend, workspace}; }

@@ -54,11 +54,13 @@ class RunFolder {
   RunFolder(const fs::path& path, Existing existing) : path_(path) {
     std::error_code error;
     fs::create_directories(path / "checkpoints", error);
-    if (error) fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
+    if (error)
+      fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
     lock_.emplace(path / "LOCK");
     if (fs::exists(path / "metrics.jsonl")) {
       if (existing == Existing::refuse) {
-        fail(ErrorKind::usage, path.string(), " already holds a run; choose another output_dir, or --overwrite it");
+        fail(ErrorKind::usage, path.string(),
+             " already holds a run; choose another output_dir, or --overwrite it");
       }
       remove_earlier_run();
     }
@@ -76,7 +78,8 @@ class RunFolder {
     for (const char* folder : {"adapter", "model"}) {
       if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
     }
-    for (const char* file : {"summary.json", "run_config.json", "metrics.jsonl"}) fs::remove(path_ / file);
+    for (const char* file : {"summary.json", "run_config.json", "metrics.jsonl"})
+      fs::remove(path_ / file);
   }
 
   fs::path path_;
@@ -128,8 +131,9 @@ void Run::check_lengths() const {
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto length = static_cast<int64_t>(data.example(i).tokens.size());
     if (length > session_.model->longest()) {
-      fail(ErrorKind::data, "training example ", i + 1, " has ", length, " tokens, but the model has ",
-           session_.model->longest(), " positions (max_position_embeddings)");
+      fail(ErrorKind::data, "training example ", i + 1, " has ", length,
+           " tokens, but the model has ", session_.model->longest(),
+           " positions (max_position_embeddings)");
     }
   }
 }
@@ -141,10 +145,14 @@ void Run::banner(const Trainer& trainer) const {
   std::fprintf(stderr, "trainable params: %lld || all params: %lld || trainable%%: %.4f\n",
                static_cast<long long>(trained), static_cast<long long>(all),
                100.0 * static_cast<double>(trained) / static_cast<double>(all));
-  std::fprintf(stderr, "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch, %.1f MiB activations, %d threads\n",
-               static_cast<long long>(task_->train_data().size()), static_cast<long long>(trainer.total_steps()),
+  std::fprintf(stderr,
+               "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch, %.1f "
+               "MiB activations, %d threads\n",
+               static_cast<long long>(task_->train_data().size()),
+               static_cast<long long>(trainer.total_steps()),
                static_cast<long long>(t.per_device_train_batch_size),
-               static_cast<long long>(t.gradient_accumulation_steps), static_cast<long long>(trainer.capacity()),
+               static_cast<long long>(t.gradient_accumulation_steps),
+               static_cast<long long>(trainer.capacity()),
                static_cast<double>(trainer.activation_bytes()) / (1 << 20), thread_count());
 }
 
@@ -159,12 +167,15 @@ void Run::log_step(const Trainer& trainer, const StepMetrics& m) {
                {"tokens", tokens_},
                {"tokens_per_second", rate},
                {"seconds", train_seconds_}});
-  const double left = train_seconds_ / static_cast<double>(m.step) * static_cast<double>(trainer.total_steps() - m.step);
+  const double left = train_seconds_ / static_cast<double>(m.step) *
+                      static_cast<double>(trainer.total_steps() - m.step);
   char text[256];
-  std::snprintf(text, sizeof text,
-                "step %lld/%lld  epoch %.2f  loss %.4f  grad_norm %.3f  lr %.2e  %.0f tok/s  ETA %s",
-                static_cast<long long>(m.step), static_cast<long long>(trainer.total_steps()), trainer.epoch(),
-                window_loss_ / steps, m.grad_norm, m.learning_rate, rate, duration(left).c_str());
+  std::snprintf(
+      text, sizeof text,
+      "step %lld/%lld  epoch %.2f  loss %.4f  grad_norm %.3f  lr %.2e  %.0f tok/s  ETA %s",
+      static_cast<long long>(m.step), static_cast<long long>(trainer.total_steps()),
+      trainer.epoch(), window_loss_ / steps, m.grad_norm, m.learning_rate, rate,
+      duration(left).c_str());
   progress_.show(text);
   window_loss_ = window_seconds_ = 0;
   window_steps_ = window_tokens_ = 0;
@@ -187,7 +198,8 @@ void Run::evaluate(int64_t step) {
 bool Run::save_due(int64_t step, int64_t total) const {
   const TrainConfig& t = config().train;
   const bool periodic = t.save_steps > 0 && step % t.save_steps == 0;
-  return periodic || std::ranges::find(t.save_at, step) != t.save_at.end() || (t.save_steps > 0 && step == total);
+  return periodic || std::ranges::find(t.save_at, step) != t.save_at.end() ||
+         (t.save_steps > 0 && step == total);
 }
 
 void Run::save(int64_t step) {
@@ -202,11 +214,13 @@ void Run::save(int64_t step) {
 void Run::finish(const Trainer& trainer) {
   const bool full = config().adapter.method == "full";
   FolderCommit commit(folder_.path(), full ? "model" : "adapter");
-  save_trained(commit.path(), trained(), config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
+  save_trained(commit.path(), trained(),
+               config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
   commit.commit();
   const AdapterConfig& a = config().adapter;
   std::string operation = "-";
-  if (a.method == "mora") operation = a.operation == "sharing" ? a.operation + " " + a.grouping : a.operation;
+  if (a.method == "mora")
+    operation = a.operation == "sharing" ? a.operation + " " + a.grouping : a.operation;
   Record summary = {{"task", config().task},
                     {"method", a.method},
                     {"operator", operation},
@@ -219,7 +233,8 @@ void Run::finish(const Trainer& trainer) {
   summary.insert(summary.end(), {{"seconds", seconds_since(start_)},
                                  {"train_seconds", train_seconds_},
                                  {"tokens", tokens_},
-                                 {"tokens_per_second", static_cast<double>(tokens_) / std::max(train_seconds_, 1e-9)},
+                                 {"tokens_per_second",
+                                  static_cast<double>(tokens_) / std::max(train_seconds_, 1e-9)},
                                  {"peak_memory_bytes", peak_memory()},
                                  {"threads", int64_t{thread_count()}}});
   write_file_atomically(folder_.path() / "summary.json", to_json_line(summary) + "\n");
@@ -245,7 +260,8 @@ int Run::execute() {
     ++window_steps_;
     window_tokens_ += last_.tokens;
     tokens_ += last_.tokens;
-    if (last_.step % config().train.logging_steps == 0 || last_.step == total) log_step(trainer, last_);
+    if (last_.step % config().train.logging_steps == 0 || last_.step == total)
+      log_step(trainer, last_);
     if (save_due(last_.step, total)) save(last_.step);
     const int64_t every = config().train.eval_steps;
     if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
@@ -253,8 +269,9 @@ int Run::execute() {
   progress_.end();
   if (stop_signal != 0) {
     if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
-    std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n", static_cast<int>(stop_signal),
-                 static_cast<long long>(last_.step), static_cast<long long>(total));
+    std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n",
+                 static_cast<int>(stop_signal), static_cast<long long>(last_.step),
+                 static_cast<long long>(total));
     return 128 + static_cast<int>(stop_signal);
   }
   evaluate(last_.step);

@@ -26,14 +26,16 @@ std::vector<Var> vars(Graph& graph, std::span<const int> ids) {
 
 }  // namespace
 
-std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds, std::span<const Var> wrt) {
+std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
+                      std::span<const Var> wrt) {
   ensure(!outputs.empty() && outputs.size() == seeds.size(), "grad: one seed per output is needed");
   Graph& graph = *outputs[0].graph;
   const std::vector<uint8_t> reached = reached_from(graph, wrt);
   std::vector<Var> gradient(graph.values().size());
   auto contribute = [&](int id, Var d) {
     Var& g = gradient[static_cast<size_t>(id)];
-    ensure(d.type() == graph.value(id).type, "a gradient is ", d.type(), " for a value ", graph.value(id).type);
+    ensure(d.type() == graph.value(id).type, "a gradient is ", d.type(), " for a value ",
+           graph.value(id).type);
     g = g ? add(g, d) : d;
   };
   for (size_t i = 0; i < outputs.size(); ++i) contribute(outputs[i].id, seeds[i]);
@@ -53,10 +55,11 @@ std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds, 
       any = any || wanted.back();
     }
     if (!flows || !any) continue;
-    ensure(node.op->vjp != nullptr, node.scope, ": a gradient is asked for through \"", node.op->name,
-           "\", which has no derivative");
+    ensure(node.op->vjp != nullptr, node.scope, ": a gradient is asked for through \"",
+           node.op->name, "\", which has no derivative");
     const auto guard = graph.scope(node.scope + ".grad");
-    const std::vector<Var> din = node.op->vjp({node, vars(graph, node.in), vars(graph, node.out), dout, wanted});
+    const std::vector<Var> din =
+        node.op->vjp({node, vars(graph, node.in), vars(graph, node.out), dout, wanted});
     for (size_t i = 0; i < din.size(); ++i) {
       if (din[i] && wanted[i]) contribute(node.in[i], din[i]);
     }

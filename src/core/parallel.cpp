@@ -4,7 +4,9 @@
 
 namespace mora {
 
-int thread_count() { return omp_get_max_threads(); }
+int thread_count() {
+  return omp_get_max_threads();
+}
 
 void set_thread_count(int threads) {
   ensure(threads >= 1, "thread count must be at least 1, got ", threads);

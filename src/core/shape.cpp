@@ -8,20 +8,28 @@ namespace mora {
 
 size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::bf16: return 2;
-    case DType::f64: return 8;
-    case DType::i32: return 4;
+    case DType::f32:
+      return 4;
+    case DType::bf16:
+      return 2;
+    case DType::f64:
+      return 8;
+    case DType::i32:
+      return 4;
   }
   return 0;
 }
 
 std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::bf16: return "bf16";
-    case DType::f64: return "f64";
-    case DType::i32: return "i32";
+    case DType::f32:
+      return "f32";
+    case DType::bf16:
+      return "bf16";
+    case DType::f64:
+      return "f64";
+    case DType::i32:
+      return "i32";
   }
   return "?";
 }
@@ -29,7 +37,8 @@ std::string_view name_of(DType dtype) {
 Shape::Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
 
 Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int>(dims.size())) {
-  ensure(dims.size() <= kMaxRank, "a shape has at most ", kMaxRank, " dimensions, got ", dims.size());
+  ensure(dims.size() <= kMaxRank, "a shape has at most ", kMaxRank, " dimensions, got ",
+         dims.size());
   std::copy(dims.begin(), dims.end(), dims_.begin());
 }
 
@@ -39,7 +48,9 @@ int64_t Shape::elements() const {
   return n;
 }
 
-int64_t Shape::last() const { return rank_ == 0 ? 1 : dims_[static_cast<size_t>(rank_ - 1)]; }
+int64_t Shape::last() const {
+  return rank_ == 0 ? 1 : dims_[static_cast<size_t>(rank_ - 1)];
+}
 
 int64_t Shape::rows() const {
   int64_t n = 1;
@@ -64,6 +75,8 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   return out << ']';
 }
 
-std::ostream& operator<<(std::ostream& out, const Type& type) { return out << type.dtype << type.shape; }
+std::ostream& operator<<(std::ostream& out, const Type& type) {
+  return out << type.dtype << type.shape;
+}
 
 }  // namespace mora

@@ -31,10 +31,14 @@ void convert_elements(const Tensor& from, const Tensor& to) {
 template <class From>
 void convert_from(const Tensor& from, const Tensor& to) {
   switch (to.dtype()) {
-    case DType::f32: return convert_elements<From, float>(from, to);
-    case DType::bf16: return convert_elements<From, bf16>(from, to);
-    case DType::f64: return convert_elements<From, double>(from, to);
-    case DType::i32: break;
+    case DType::f32:
+      return convert_elements<From, float>(from, to);
+    case DType::bf16:
+      return convert_elements<From, bf16>(from, to);
+    case DType::f64:
+      return convert_elements<From, double>(from, to);
+    case DType::i32:
+      break;
   }
   ensure(false, "cannot convert ", from.type, " to ", to.type);
 }
@@ -50,15 +54,21 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   std::memset(data_.get(), 0, rounded);
 }
 
-void Buffer::Free::operator()(void* p) const { std::free(p); }
+void Buffer::Free::operator()(void* p) const {
+  std::free(p);
+}
 
 void convert(const Tensor& from, const Tensor& to) {
   ensure(from.elements() == to.elements(), "convert: ", from.type, " to ", to.type);
   switch (from.dtype()) {
-    case DType::f32: return convert_from<float>(from, to);
-    case DType::bf16: return convert_from<bf16>(from, to);
-    case DType::f64: return convert_from<double>(from, to);
-    case DType::i32: break;
+    case DType::f32:
+      return convert_from<float>(from, to);
+    case DType::bf16:
+      return convert_from<bf16>(from, to);
+    case DType::f64:
+      return convert_from<double>(from, to);
+    case DType::i32:
+      break;
   }
   ensure(false, "cannot convert ", from.type, " to ", to.type);
 }

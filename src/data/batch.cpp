@@ -10,8 +10,10 @@
 namespace mora {
 
 Batch::Batch(int64_t capacity) {
-  ensure(capacity > 0 && capacity <= std::numeric_limits<int32_t>::max(), "batch of ", capacity, " tokens");
-  for (auto* numbers : {&tokens, &positions, &segment_start, &labels}) numbers->resize(static_cast<size_t>(capacity));
+  ensure(capacity > 0 && capacity <= std::numeric_limits<int32_t>::max(), "batch of ", capacity,
+         " tokens");
+  for (auto* numbers : {&tokens, &positions, &segment_start, &labels})
+    numbers->resize(static_cast<size_t>(capacity));
   weights.resize(static_cast<size_t>(capacity));
   clear();
 }
@@ -27,11 +29,12 @@ void Batch::clear() {
 void Batch::append(const ExampleView& e) {
   const size_t length = e.tokens.size(), start = static_cast<size_t>(tokens_used);
   ensure(length > 0, "empty sequence in a batch");
-  ensure(e.weights.empty() || e.weights.size() == length, "sequence of ", length, " tokens with ", e.weights.size(),
-         " weights");
+  ensure(e.weights.empty() || e.weights.size() == length, "sequence of ", length, " tokens with ",
+         e.weights.size(), " weights");
   ensure(e.weight(0) == 0, "the first token of a sequence has weight ", e.weight(0));
   if (start + length > tokens.size()) {
-    fail(ErrorKind::usage, "a sequence of ", length, " tokens does not fit a batch of ", tokens.size(), " with ", start,
+    fail(ErrorKind::usage, "a sequence of ", length, " tokens does not fit a batch of ",
+         tokens.size(), " with ", start,
          " in use; use fewer or shorter sequences, or a larger batch");
   }
   for (size_t i = 0; i < length; ++i) {

@@ -23,13 +23,15 @@ struct CachedGraph {
     const Var at = bind(positions, "positions"), slot = bind(slots, "slots");
     const Attend attend = [&](int64_t layer, Var q, Var k, Var v) {
       const auto first = static_cast<size_t>(2 * layer);
-      const Var k_cache = bind(caches[first], "k_cache"), v_cache = bind(caches[first + 1], "v_cache");
+      const Var k_cache = bind(caches[first], "k_cache"),
+                v_cache = bind(caches[first + 1], "v_cache");
       cache_write(k_cache, k, slot, at);
       cache_write(v_cache, v, slot, at);
       return cached_attention(q, k_cache, v_cache, slot, at, model.attention_attrs());
     };
     const Var h = model.hidden(context, bind(tokens, "tokens"), at, attend);
-    logits = matmul(embedding(h, bind(chosen, "chosen")), model.output_weight(context), {.tb = Transpose::yes});
+    logits = matmul(embedding(h, bind(chosen, "chosen")), model.output_weight(context),
+                    {.tb = Transpose::yes});
   }
 
   void set(int64_t row, int32_t token, int64_t position, int64_t slot) {
@@ -56,8 +58,8 @@ struct Generator::Impl {
   CachedGraph prefill, decode;
   Plan prefill_plan, decode_plan;
 
-  Impl(const Llama& model, const ParameterStore& store, const GeneratorShape& s, const Backend& backend,
-       Workspace& workspace)
+  Impl(const Llama& model, const ParameterStore& store, const GeneratorShape& s,
+       const Backend& backend, Workspace& workspace)
       : shape(s),
         prefill_tokens(std::clamp<int64_t>(s.batch_size * s.capacity, 1, 512)),
         caches(make_caches(model, store, s)),
@@ -70,12 +72,13 @@ struct Generator::Impl {
                                              const GeneratorShape& s) {
     const LlamaConfig& c = model.config();
     if (s.capacity > model.longest()) {
-      fail(ErrorKind::data, "a prompt and its continuation may take ", s.capacity, " tokens, but the model has ",
-           model.longest(), " positions (max_position_embeddings)");
+      fail(ErrorKind::data, "a prompt and its continuation may take ", s.capacity,
+           " tokens, but the model has ", model.longest(), " positions (max_position_embeddings)");
     }
     std::deque<OwnedTensor> caches;
     for (int64_t i = 0; i < 2 * c.num_hidden_layers; ++i) {
-      caches.emplace_back(Type{store.working(), {s.batch_size, s.capacity, c.num_key_value_heads * c.head_dim}});
+      caches.emplace_back(
+          Type{store.working(), {s.batch_size, s.capacity, c.num_key_value_heads * c.head_dim}});
     }
     return caches;
   }
@@ -116,7 +119,8 @@ std::vector<int32_t> Generator::Impl::first_tokens(std::span<const std::vector<i
   return next;
 }
 
-void Generator::Impl::group(std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
+void Generator::Impl::group(std::span<const std::vector<int32_t>> prompts,
+                            const GenerateOptions& options,
                             std::vector<std::vector<int32_t>>& continuations) {
   std::vector<int32_t> next = first_tokens(prompts);
   std::vector<std::vector<int32_t>> out(prompts.size());
@@ -133,11 +137,13 @@ void Generator::Impl::group(std::span<const std::vector<int32_t>> prompts, const
       done[p] = made >= options.max_new_tokens || (options.finished && options.finished(out[p]));
       left -= done[p];
       const int64_t position = static_cast<int64_t>(prompts[p].size()) + made - 1;
-      decode.set(static_cast<int64_t>(p), next[p], position, done[p] ? -1 : static_cast<int64_t>(p));
+      decode.set(static_cast<int64_t>(p), next[p], position,
+                 done[p] ? -1 : static_cast<int64_t>(p));
     }
     if (left == 0) break;
     decode_plan.run();
-    for (size_t p = 0; p < prompts.size(); ++p) next[p] = best(decode_plan[decode.logits], static_cast<int64_t>(p));
+    for (size_t p = 0; p < prompts.size(); ++p)
+      next[p] = best(decode_plan[decode.logits], static_cast<int64_t>(p));
   }
   for (auto& tokens : out) continuations.push_back(std::move(tokens));
 }
@@ -161,7 +167,8 @@ std::vector<std::vector<int32_t>> Generator::greedy(std::span<const std::vector<
   std::vector<std::vector<int32_t>> continuations;
   const auto batch = static_cast<size_t>(impl_->shape.batch_size);
   for (size_t begin = 0; begin < prompts.size(); begin += batch) {
-    impl_->group(prompts.subspan(begin, std::min(batch, prompts.size() - begin)), options, continuations);
+    impl_->group(prompts.subspan(begin, std::min(batch, prompts.size() - begin)), options,
+                 continuations);
   }
   return continuations;
 }

@@ -2,12 +2,17 @@
 
 namespace mora {
 
-const Type& Var::type() const { return graph->value(id).type; }
-const Shape& Var::shape() const { return type().shape; }
+const Type& Var::type() const {
+  return graph->value(id).type;
+}
+const Shape& Var::shape() const {
+  return type().shape;
+}
 
 Var Graph::bind(const Tensor& memory, std::string name) {
   ensure(memory.data != nullptr, "leaf \"", name, "\" has no memory");
-  values_.push_back({.type = memory.type, .producer = -1, .bound = memory, .name = std::move(name)});
+  values_.push_back(
+      {.type = memory.type, .producer = -1, .bound = memory, .name = std::move(name)});
   return {this, static_cast<int>(values_.size()) - 1};
 }
 
@@ -27,12 +32,14 @@ std::vector<Var> Graph::emit(const Op& op, const Attrs& attrs, std::span<const V
   }
   for (size_t i = 0; i < in.size(); ++i) {
     const bool mutated = (op.mutates >> i & 1u) != 0;
-    ensure(!mutated || value(in[i].id).producer < 0, op.name, ": only bound memory can be updated in place");
+    ensure(!mutated || value(in[i].id).producer < 0, op.name,
+           ": only bound memory can be updated in place");
   }
   std::vector<Var> out;
   std::vector<int> out_ids;
   for (const Type& type : out_types) {
-    values_.push_back({.type = type, .producer = static_cast<int>(nodes_.size()), .bound = {}, .name = {}});
+    values_.push_back(
+        {.type = type, .producer = static_cast<int>(nodes_.size()), .bound = {}, .name = {}});
     out_ids.push_back(static_cast<int>(values_.size()) - 1);
     out.push_back({this, out_ids.back()});
   }
@@ -40,11 +47,14 @@ std::vector<Var> Graph::emit(const Op& op, const Attrs& attrs, std::span<const V
   return out;
 }
 
-Graph::ScopeGuard::ScopeGuard(Graph& graph, std::string_view name) : graph_(graph), outer_(graph.scope_) {
+Graph::ScopeGuard::ScopeGuard(Graph& graph, std::string_view name)
+    : graph_(graph), outer_(graph.scope_) {
   graph.scope_ = outer_.empty() ? std::string(name) : str(outer_, ".", name);
 }
 
-Graph::ScopeGuard::~ScopeGuard() { graph_.scope_ = outer_; }
+Graph::ScopeGuard::~ScopeGuard() {
+  graph_.scope_ = outer_;
+}
 
 namespace {
 
@@ -58,7 +68,9 @@ std::vector<Type> infer_reshape(std::span<const Type> in, const Attrs& attrs) {
   return {{in[0].dtype, shape}};
 }
 
-std::vector<Var> vjp_reshape(const VjpArgs& a) { return {reshape(a.dout[0], a.in[0].shape())}; }
+std::vector<Var> vjp_reshape(const VjpArgs& a) {
+  return {reshape(a.dout[0], a.in[0].shape())};
+}
 
 }  // namespace
 

@@ -6,8 +6,8 @@ namespace mora {
 
 namespace {
 
-// Row p: cos(p f_i), sin(p f_i), f_i = theta^(-2i/K). In float32 throughout, as transformers computes it whatever the
-// model's precision; then converted.
+// Row p: cos(p f_i), sin(p f_i), f_i = theta^(-2i/K). In float32 throughout, as transformers
+// computes it whatever the model's precision; then converted.
 OwnedTensor make_rope_table(const LlamaConfig& config, int64_t rows, DType dtype) {
   const int64_t half = config.head_dim / 2;
   OwnedTensor table({DType::f32, {rows, config.head_dim}});
@@ -36,9 +36,11 @@ Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training
   const Scope root(store), model = root / "model";
   const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
   const int64_t d = c.hidden_size, f = c.intermediate_size;
-  embed_tokens_ = &(model / "embed_tokens").parameter("weight", {c.vocab_size, d}, normal, training);
+  embed_tokens_ =
+      &(model / "embed_tokens").parameter("weight", {c.vocab_size, d}, normal, training);
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    const Scope at = model / "layers" / std::to_string(i), attn = at / "self_attn", mlp = at / "mlp";
+    const Scope at = model / "layers" / std::to_string(i), attn = at / "self_attn",
+                mlp = at / "mlp";
     auto norm = [&](std::string_view name) {
       return &(at / name).parameter("weight", {d}, ones, training, Decay::no);
     };
@@ -59,7 +61,8 @@ Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training
   if (!c.tie_word_embeddings) {
     lm_head_ = &(root / "lm_head").parameter("weight", {c.vocab_size, d}, normal, training);
   }
-  rope_table_ = make_rope_table(c, longest > 0 ? longest : c.max_position_embeddings, store.working());
+  rope_table_ =
+      make_rope_table(c, longest > 0 ? longest : c.max_position_embeddings, store.working());
 }
 
 AttentionAttrs Llama::attention_attrs() const {
@@ -74,12 +77,15 @@ Attend Llama::packed_attention(Var segment_start) const {
   };
 }
 
-Var Llama::layer(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const {
+Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
+                 const Attend& attend) const {
   const Layer& l = layers_[static_cast<size_t>(index)];
   const Var table = context.constant(rope_table_.view(), "rope");
   const Var h = rms_norm(x, context.parameter(*l.input_layernorm), config_.rms_norm_eps).y;
-  const Var q = rope(l.q_proj(context, h), table, positions, {.heads = config_.num_attention_heads});
-  const Var k = rope(l.k_proj(context, h), table, positions, {.heads = config_.num_key_value_heads});
+  const Var q =
+      rope(l.q_proj(context, h), table, positions, {.heads = config_.num_attention_heads});
+  const Var k =
+      rope(l.k_proj(context, h), table, positions, {.heads = config_.num_key_value_heads});
   const Var attended = attend(index, q, k, l.v_proj(context, h));
   x = add(x, l.o_proj(context, attended));
   const Var m = rms_norm(x, context.parameter(*l.post_attention_layernorm), config_.rms_norm_eps).y;
@@ -102,7 +108,8 @@ Var Llama::output_weight(Context& context) const {
 std::vector<Linear*> Llama::linears() {
   std::vector<Linear*> all;
   for (Layer& l : layers_) {
-    for (Linear* linear : {&l.q_proj, &l.k_proj, &l.v_proj, &l.o_proj, &l.gate_proj, &l.up_proj, &l.down_proj}) {
+    for (Linear* linear :
+         {&l.q_proj, &l.k_proj, &l.v_proj, &l.o_proj, &l.gate_proj, &l.up_proj, &l.down_proj}) {
       all.push_back(linear);
     }
   }

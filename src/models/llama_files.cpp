@@ -34,7 +34,8 @@ void refuse_unsupported(const JsonView& json) {
   if (json.has("model_type") && json.at("model_type").string() != "llama") {
     refuse("model_type", "only \"llama\" is supported");
   }
-  if (json.has("hidden_act") && json.at("hidden_act").string() != "silu") refuse("hidden_act", "only \"silu\" is supported");
+  if (json.has("hidden_act") && json.at("hidden_act").string() != "silu")
+    refuse("hidden_act", "only \"silu\" is supported");
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     if (json.has(key) && json.at(key).boolean()) refuse(key, "biases are not supported");
   }
@@ -57,7 +58,8 @@ double read_rope_theta(const JsonView& json) {
 int64_t token_id(const JsonView& json, std::string_view key, int64_t otherwise) {
   if (!json.has(key)) return otherwise;
   const JsonView value = json.at(key);
-  return value.json().is_array() && !value.items().empty() ? value.items().front().integer() : value.integer();
+  return value.json().is_array() && !value.items().empty() ? value.items().front().integer()
+                                                           : value.integer();
 }
 
 }  // namespace
@@ -75,12 +77,14 @@ LlamaConfig read_llama_config(const fs::path& file) {
   c.num_hidden_layers = positive(json, "num_hidden_layers", c.num_hidden_layers);
   c.num_attention_heads = positive(json, "num_attention_heads", c.num_attention_heads);
   c.num_key_value_heads = positive(json, "num_key_value_heads", c.num_attention_heads);
-  c.head_dim = positive(json, "head_dim", std::max<int64_t>(c.hidden_size / c.num_attention_heads, 1));
+  c.head_dim =
+      positive(json, "head_dim", std::max<int64_t>(c.hidden_size / c.num_attention_heads, 1));
   c.max_position_embeddings = positive(json, "max_position_embeddings", c.max_position_embeddings);
   c.rms_norm_eps = positive_real(json, "rms_norm_eps", c.rms_norm_eps);
   c.rope_theta = read_rope_theta(json);
   c.initializer_range = positive_real(json, "initializer_range", c.initializer_range);
-  if (json.has("tie_word_embeddings")) c.tie_word_embeddings = json.at("tie_word_embeddings").boolean();
+  if (json.has("tie_word_embeddings"))
+    c.tie_word_embeddings = json.at("tie_word_embeddings").boolean();
   c.bos_token_id = token_id(json, "bos_token_id", c.bos_token_id);
   c.eos_token_id = token_id(json, "eos_token_id", c.eos_token_id);
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
@@ -124,10 +128,12 @@ namespace {
 
 // Buffers and duplicates that other programs store and nobody needs.
 bool ignorable(const std::string& name, const LlamaConfig& config) {
-  return name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
+  return name.ends_with(".rotary_emb.inv_freq") ||
+         (config.tie_word_embeddings && name == "lm_head.weight");
 }
 
-std::string compare(const SafetensorsFile& file, const ParameterStore& store, const LlamaConfig& config) {
+std::string compare(const SafetensorsFile& file, const ParameterStore& store,
+                    const LlamaConfig& config) {
   std::string problems;
   std::map<std::string, const Parameter*> expected;
   for (const Parameter& p : store.all()) {
@@ -137,7 +143,8 @@ std::string compare(const SafetensorsFile& file, const ParameterStore& store, co
     if (!file.contains(name)) {
       problems += str("\n  missing: ", name, " ", p->shape);
     } else if (!std::ranges::equal(file.info(name).shape, p->shape.dims())) {
-      problems += str("\n  wrong shape: ", name, " is ", file.info(name), ", the configuration asks for ", p->shape);
+      problems += str("\n  wrong shape: ", name, " is ", file.info(name),
+                      ", the configuration asks for ", p->shape);
     }
   }
   for (const auto& [name, info] : file.tensors()) {
@@ -153,17 +160,20 @@ std::string compare(const SafetensorsFile& file, const ParameterStore& store, co
 void load_weights(ParameterStore& store, const LlamaConfig& config, const fs::path& folder) {
   const fs::path path = folder / "model.safetensors";
   if (!fs::exists(path) && fs::exists(folder / "model.safetensors.index.json")) {
-    fail(ErrorKind::data, folder.string(), ": sharded checkpoints are not supported; join the shards into one model.safetensors");
+    fail(ErrorKind::data, folder.string(),
+         ": sharded checkpoints are not supported; join the shards into one model.safetensors");
   }
   const SafetensorsFile file(path);
   const std::string problems = compare(file, store, config);
-  if (!problems.empty()) fail(ErrorKind::data, path.string(), ": the weights do not fit config.json:", problems);
+  if (!problems.empty())
+    fail(ErrorKind::data, path.string(), ": the weights do not fit config.json:", problems);
   for (const Parameter& p : store.all()) {
     if (!is_adapter_parameter(p)) file.read(p.name, p.value);
   }
 }
 
-void save_model(const fs::path& folder, const LlamaConfig& config, const ParameterStore& store, DType dtype) {
+void save_model(const fs::path& folder, const LlamaConfig& config, const ParameterStore& store,
+                DType dtype) {
   std::deque<OwnedTensor> converted;
   std::vector<NamedTensor> tensors;
   for (const Parameter& p : store.all()) {

@@ -21,7 +21,8 @@ namespace {
 template <class T>
 void delta_columns(const Linear& linear, int64_t begin, int64_t rows, const Tensor& out) {
   OwnedTensor identity({out.dtype(), {rows, linear.in()}});
-  for (int64_t i = 0; i < rows; ++i) identity.as<T>()[static_cast<size_t>(i * linear.in() + begin + i)] = T(1);
+  for (int64_t i = 0; i < rows; ++i)
+    identity.as<T>()[static_cast<size_t>(i * linear.in() + begin + i)] = T(1);
   Graph graph;
   Context context(graph);
   const Var delta = linear.adapter()->delta(context, graph.bind(identity.view(), "identity"));
@@ -33,7 +34,8 @@ void delta_columns(const Linear& linear, int64_t begin, int64_t rows, const Tens
   const auto target = out.as<T>();
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t o = 0; o < linear.out(); ++o) {
-      target[static_cast<size_t>(o * linear.in() + begin + i)] = d[static_cast<size_t>(i * linear.out() + o)];
+      target[static_cast<size_t>(o * linear.in() + begin + i)] =
+          d[static_cast<size_t>(i * linear.out() + o)];
     }
   }
 }
@@ -43,7 +45,8 @@ void delta_columns(const Linear& linear, int64_t begin, int64_t rows, const Tens
 void delta_weight(const Linear& linear, const Tensor& out) {
   constexpr int64_t kRows = 512;
   ensure(linear.adapter() != nullptr, linear.path(), " has no adapter");
-  ensure(out.shape() == linear.weight().shape, "delta_weight: ", out.type, " for a weight ", linear.weight().shape);
+  ensure(out.shape() == linear.weight().shape, "delta_weight: ", out.type, " for a weight ",
+         linear.weight().shape);
   for (int64_t begin = 0; begin < linear.in(); begin += kRows) {
     const int64_t rows = std::min(kRows, linear.in() - begin);
     if (out.dtype() == DType::f64) {

@@ -5,8 +5,10 @@
 
 namespace mora {
 
-Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init init, Training training, Decay decay) {
-  for (const Parameter& p : parameters_) ensure(p.name != name, "parameter ", name, " is declared twice");
+Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init init,
+                                   Training training, Decay decay) {
+  for (const Parameter& p : parameters_)
+    ensure(p.name != name, "parameter ", name, " is declared twice");
   parameters_.push_back({.name = std::move(name),
                          .shape = shape,
                          .init = init,
@@ -25,7 +27,8 @@ int64_t ParameterStore::count(Training training) const {
 
 Tensor slice(const Tensor& flat, int64_t begin, int64_t count) {
   ensure(begin >= 0 && count >= 0 && begin + count <= flat.elements(), "slice outside its block");
-  auto* data = static_cast<std::byte*>(flat.data) + static_cast<size_t>(begin) * size_of(flat.dtype());
+  auto* data =
+      static_cast<std::byte*>(flat.data) + static_cast<size_t>(begin) * size_of(flat.dtype());
   return {data, {flat.dtype(), {count}}};
 }
 
@@ -43,7 +46,8 @@ void ParameterStore::place_trained(Decay decay, int64_t& offset) {
 
 void ParameterStore::allocate() {
   const Type flat{working_, {count(Training::trained)}};
-  for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_}) *block = OwnedTensor(flat);
+  for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_})
+    *block = OwnedTensor(flat);
   int64_t offset = 0;
   place_trained(Decay::yes, offset);
   place_trained(Decay::no, offset);
@@ -66,12 +70,20 @@ void fill(const Parameter& p, uint64_t seed) {
       const auto index = static_cast<uint64_t>(i);
       double x = 0;
       switch (init.kind) {
-        case Init::Kind::zeros: break;
-        case Init::Kind::ones: x = 1; break;
-        case Init::Kind::normal: x = init.scale * random.normal(index); break;
-        case Init::Kind::uniform: x = init.scale * (2 * random.uniform(index) - 1); break;
+        case Init::Kind::zeros:
+          break;
+        case Init::Kind::ones:
+          x = 1;
+          break;
+        case Init::Kind::normal:
+          x = init.scale * random.normal(index);
+          break;
+        case Init::Kind::uniform:
+          x = init.scale * (2 * random.uniform(index) - 1);
+          break;
       }
-      values[static_cast<size_t>(i)] = T(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(x));
+      values[static_cast<size_t>(i)] =
+          T(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(x));
     }
   });
 }
@@ -82,10 +94,18 @@ void ParameterStore::initialise(uint64_t seed, std::string_view name_contains) {
   for (const Parameter& p : parameters_) {
     if (p.name.find(name_contains) == std::string::npos) continue;
     switch (p.value.dtype()) {
-      case DType::f32: fill<float>(p, seed); break;
-      case DType::bf16: fill<bf16>(p, seed); break;
-      case DType::f64: fill<double>(p, seed); break;
-      case DType::i32: ensure(false, "parameters are floating point"); break;
+      case DType::f32:
+        fill<float>(p, seed);
+        break;
+      case DType::bf16:
+        fill<bf16>(p, seed);
+        break;
+      case DType::f64:
+        fill<double>(p, seed);
+        break;
+      case DType::i32:
+        ensure(false, "parameters are floating point");
+        break;
     }
   }
 }

@@ -9,9 +9,10 @@ namespace {
 int64_t check_heads(const Type& q, const AttentionAttrs& a) {
   check_working(q, "q");
   check(q.shape.rank() == 2, "q must be [T, heads * head_dim], got ", q);
-  check(a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0, a.heads, " heads cannot share ", a.kv_heads,
-        " key-value heads evenly");
-  check(q.shape.last() % a.heads == 0, "q is ", q.shape, ", not divisible into ", a.heads, " heads");
+  check(a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0, a.heads, " heads cannot share ",
+        a.kv_heads, " key-value heads evenly");
+  check(q.shape.last() % a.heads == 0, "q is ", q.shape, ", not divisible into ", a.heads,
+        " heads");
   return q.shape.last() / a.heads;
 }
 
@@ -28,8 +29,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
 
 std::vector<Var> vjp(const VjpArgs& g) {
   check(!g.dout[1], "attention has no derivative through lse");
-  const auto d = emit(op_records::attention_grad, g.node.attrs, g.in[0], g.in[1], g.in[2], g.in[3], g.out[0],
-                      g.out[1], g.dout[0]);
+  const auto d = emit(op_records::attention_grad, g.node.attrs, g.in[0], g.in[1], g.in[2], g.in[3],
+                      g.out[0], g.out[1], g.dout[0]);
   return {g.wants(0) ? d[0] : Var{}, g.wants(1) ? d[1] : Var{}, g.wants(2) ? d[2] : Var{}, {}};
 }
 
@@ -43,8 +44,8 @@ std::vector<Type> infer_grad(std::span<const Type> in, const Attrs& attrs) {
 }
 
 void check_cache(const Type& cache, DType dtype, int64_t width, std::string_view what) {
-  check(cache.dtype == dtype && cache.shape.rank() == 3 && cache.shape.last() == width, what, " must be ", dtype,
-        "[slots, capacity, ", width, "], got ", cache);
+  check(cache.dtype == dtype && cache.shape.rank() == 3 && cache.shape.last() == width, what,
+        " must be ", dtype, "[slots, capacity, ", width, "], got ", cache);
 }
 
 std::vector<Type> infer_cached(std::span<const Type> in, const Attrs& attrs) {
@@ -74,8 +75,9 @@ const Op op_records::attention{
     .name = "attention", .id = static_cast<int>(OpId::attention), .infer = infer, .vjp = vjp};
 const Op op_records::attention_grad{
     .name = "attention_grad", .id = static_cast<int>(OpId::attention_grad), .infer = infer_grad};
-const Op op_records::cached_attention{
-    .name = "cached_attention", .id = static_cast<int>(OpId::cached_attention), .infer = infer_cached};
+const Op op_records::cached_attention{.name = "cached_attention",
+                                      .id = static_cast<int>(OpId::cached_attention),
+                                      .infer = infer_cached};
 const Op op_records::cache_write{.name = "cache_write",
                                  .id = static_cast<int>(OpId::cache_write),
                                  .infer = infer_write,
@@ -86,7 +88,8 @@ Attended attention(Var q, Var k, Var v, Var segment_start, const AttentionAttrs&
   return {out[0], out[1]};
 }
 
-Var cached_attention(Var q, Var k_cache, Var v_cache, Var slots, Var positions, const AttentionAttrs& attrs) {
+Var cached_attention(Var q, Var k_cache, Var v_cache, Var slots, Var positions,
+                     const AttentionAttrs& attrs) {
   return emit(op_records::cached_attention, attrs, q, k_cache, v_cache, slots, positions)[0];
 }
 

@@ -1,5 +1,6 @@
-// Output projection and cross-entropy in one. The forward kernel also leaves the gradients for a loss gradient of one
-// (dh always cheap to hold, dw only when somebody reads it), so no logits are kept or computed twice.
+// Output projection and cross-entropy in one. The forward kernel also leaves the gradients for a
+// loss gradient of one (dh always cheap to hold, dw only when somebody reads it), so no logits are
+// kept or computed twice.
 #include "ops/define.hpp"
 
 namespace mora {
@@ -9,11 +10,12 @@ namespace {
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 4, 4);
   check_working(in[0], "h");
-  check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2 && in[1].shape.last() == in[0].shape.last(),
+  check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2 &&
+            in[1].shape.last() == in[0].shape.last(),
         "h and w must be [T, D] and [V, D], got ", in[0], " and ", in[1]);
   check(in[1].shape[0] > 0, "the vocabulary is empty: w is ", in[1]);
-  check(in[1].dtype == in[0].dtype || (in[1].dtype == DType::bf16 && in[0].dtype == DType::f32), "w is ", in[1],
-        " but h is ", in[0]);
+  check(in[1].dtype == in[0].dtype || (in[1].dtype == DType::bf16 && in[0].dtype == DType::f32),
+        "w is ", in[1], " but h is ", in[0]);
   const int64_t tokens = in[0].shape[0];
   check_index(in[2], tokens, "labels");
   check_type(in[3], {in[0].dtype, {tokens}}, "weights");
@@ -21,12 +23,14 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {
-  check(!g.dout[1] && !g.dout[2] && !g.dout[3], "linear_cross_entropy has a derivative through its loss only");
+  check(!g.dout[1] && !g.dout[2] && !g.dout[3],
+        "linear_cross_entropy has a derivative through its loss only");
   check(!g.wants(3), "linear_cross_entropy has no derivative for its weights");
   std::vector<Var> din(4);
   if (g.wants(0)) din[0] = scale_by(g.out[2], g.dout[0]);
   if (g.wants(1)) {
-    check(g.in[1].type().dtype != DType::bf16, "linear_cross_entropy has no derivative for w stored in bf16");
+    check(g.in[1].type().dtype != DType::bf16,
+          "linear_cross_entropy has no derivative for w stored in bf16");
     din[1] = scale_by(g.out[3], g.dout[0]);
   }
   return din;

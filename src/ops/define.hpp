@@ -1,4 +1,5 @@
-// Shared by the files that define operations: the declarations of all records, and checks that read as sentences.
+// Shared by the files that define operations: the declarations of all records, and checks that read
+// as sentences.
 #pragma once
 
 #include <vector>
@@ -13,7 +14,9 @@ namespace op_records {
 #undef MORA_OP
 }  // namespace op_records
 
-inline bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f64; }
+inline bool is_float(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f64;
+}
 
 template <class... Parts>
 void check(bool holds, const Parts&... parts) {
@@ -21,7 +24,8 @@ void check(bool holds, const Parts&... parts) {
 }
 
 inline void check_count(std::span<const Type> in, size_t least, size_t most) {
-  check(in.size() >= least && in.size() <= most, "takes ", least, " to ", most, " inputs, got ", in.size());
+  check(in.size() >= least && in.size() <= most, "takes ", least, " to ", most, " inputs, got ",
+        in.size());
 }
 
 inline void check_working(const Type& type, std::string_view what) {
@@ -39,7 +43,8 @@ inline void check_index(const Type& got, int64_t rows, std::string_view what) {
 
 template <class... Vars>
 std::vector<Var> emit(const Op& op, const Attrs& attrs, Var first, Vars... rest) {
-  ensure(first.graph != nullptr, op.name, ": an input is empty (a gradient that nothing depends on?)");
+  ensure(first.graph != nullptr, op.name,
+         ": an input is empty (a gradient that nothing depends on?)");
   return first.graph->emit(op, attrs, std::array{first, rest...});
 }
 

@@ -20,8 +20,11 @@ std::vector<Var> vjp(const VjpArgs& g) {
 
 }  // namespace
 
-const Op op_records::dropout{
-    .name = "dropout", .id = static_cast<int>(OpId::dropout), .infer = infer, .vjp = vjp, .inplace = 0};
+const Op op_records::dropout{.name = "dropout",
+                             .id = static_cast<int>(OpId::dropout),
+                             .infer = infer,
+                             .vjp = vjp,
+                             .inplace = 0};
 
 Var dropout(Var x, Var step, const DropoutAttrs& attrs) {
   return emit(op_records::dropout, attrs, x, step)[0];

@@ -12,7 +12,9 @@ std::vector<Type> infer_add(std::span<const Type> in, const Attrs&) {
   return {in[0]};
 }
 
-std::vector<Var> vjp_add(const VjpArgs& g) { return {g.dout[0], g.dout[0]}; }
+std::vector<Var> vjp_add(const VjpArgs& g) {
+  return {g.dout[0], g.dout[0]};
+}
 
 std::vector<Type> infer_scale_by(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
@@ -26,7 +28,8 @@ std::vector<Var> vjp_scale_by(const VjpArgs& g) {
   if (g.wants(0)) din[0] = scale_by(g.dout[0], g.in[1]);
   if (g.wants(1)) {  // <dy, x>, as a product of a row and a column
     const Shape row{1, g.in[0].shape().elements()};
-    din[1] = reshape(matmul(reshape(g.dout[0], row), reshape(g.in[0], row), {.tb = Transpose::yes}), {1});
+    din[1] = reshape(matmul(reshape(g.dout[0], row), reshape(g.in[0], row), {.tb = Transpose::yes}),
+                     {1});
   }
   return din;
 }
@@ -34,16 +37,22 @@ std::vector<Var> vjp_scale_by(const VjpArgs& g) {
 std::vector<Type> infer_cast(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 1, 1);
   const DType to = attrs.as<CastAttrs>().dtype;
-  check(in[0].dtype != DType::i32 && to != DType::i32, "only floating-point types convert, got ", in[0], " to ", to);
+  check(in[0].dtype != DType::i32 && to != DType::i32, "only floating-point types convert, got ",
+        in[0], " to ", to);
   return {{to, in[0].shape}};
 }
 
-std::vector<Var> vjp_cast(const VjpArgs& g) { return {cast(g.dout[0], g.in[0].type().dtype)}; }
+std::vector<Var> vjp_cast(const VjpArgs& g) {
+  return {cast(g.dout[0], g.in[0].type().dtype)};
+}
 
 }  // namespace
 
-const Op op_records::add{
-    .name = "add", .id = static_cast<int>(OpId::add), .infer = infer_add, .vjp = vjp_add, .inplace = 0};
+const Op op_records::add{.name = "add",
+                         .id = static_cast<int>(OpId::add),
+                         .infer = infer_add,
+                         .vjp = vjp_add,
+                         .inplace = 0};
 const Op op_records::scale_by{.name = "scale_by",
                               .id = static_cast<int>(OpId::scale_by),
                               .infer = infer_scale_by,
@@ -52,8 +61,12 @@ const Op op_records::scale_by{.name = "scale_by",
 const Op op_records::cast{
     .name = "cast", .id = static_cast<int>(OpId::cast), .infer = infer_cast, .vjp = vjp_cast};
 
-Var add(Var a, Var b) { return emit(op_records::add, {}, a, b)[0]; }
-Var scale_by(Var x, Var factor) { return emit(op_records::scale_by, {}, x, factor)[0]; }
+Var add(Var a, Var b) {
+  return emit(op_records::add, {}, a, b)[0];
+}
+Var scale_by(Var x, Var factor) {
+  return emit(op_records::scale_by, {}, x, factor)[0];
+}
 Var cast(Var x, DType dtype) {
   return x.type().dtype == dtype ? x : emit(op_records::cast, CastAttrs{dtype}, x)[0];
 }

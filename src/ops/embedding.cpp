@@ -7,7 +7,8 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check(in[0].dtype != DType::i32 && in[0].shape.rank() == 2, "table must be a floating-point matrix, got ", in[0]);
+  check(in[0].dtype != DType::i32 && in[0].shape.rank() == 2,
+        "table must be a floating-point matrix, got ", in[0]);
   check(in[1].shape.rank() == 1, "ids must be a vector, got ", in[1]);
   check_index(in[1], in[1].shape.last(), "ids");
   const DType working = in[0].dtype == DType::bf16 ? DType::f32 : in[0].dtype;
@@ -15,7 +16,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {
-  check(g.in[0].type().dtype != DType::bf16, "embedding has no derivative for a table stored in bf16");
+  check(g.in[0].type().dtype != DType::bf16,
+        "embedding has no derivative for a table stored in bf16");
   const EmbeddingGradAttrs attrs{.rows = g.in[0].shape()[0]};
   return {emit(op_records::embedding_grad, attrs, g.dout[0], g.in[1])[0], {}};
 }
@@ -28,7 +30,9 @@ std::vector<Type> infer_grad(std::span<const Type> in, const Attrs& attrs) {
   return {{in[0].dtype, {attrs.as<EmbeddingGradAttrs>().rows, in[0].shape.last()}}};
 }
 
-std::vector<Var> vjp_grad(const VjpArgs& g) { return {embedding(g.dout[0], g.in[1]), {}}; }
+std::vector<Var> vjp_grad(const VjpArgs& g) {
+  return {embedding(g.dout[0], g.in[1]), {}};
+}
 
 }  // namespace
 
@@ -39,6 +43,8 @@ const Op op_records::embedding_grad{.name = "embedding_grad",
                                     .infer = infer_grad,
                                     .vjp = vjp_grad};
 
-Var embedding(Var table, Var ids) { return emit(op_records::embedding, {}, table, ids)[0]; }
+Var embedding(Var table, Var ids) {
+  return emit(op_records::embedding, {}, table, ids)[0];
+}
 
 }  // namespace mora

@@ -1,5 +1,6 @@
-// MoRA's compression and decompression without parameters (paper section 4.1; method names in adapters/mora.cpp).
-// fold and unfold are transposes of each other, resize is its own: each is the other's derivative.
+// MoRA's compression and decompression without parameters (paper section 4.1; method names in
+// adapters/mora.cpp). fold and unfold are transposes of each other, resize is its own: each is the
+// other's derivative.
 #include "ops/define.hpp"
 
 namespace mora {
@@ -11,9 +12,10 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   const auto a = attrs.as<FoldAttrs>();
   check_working(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
-  check(a.size > 0 && in[0].shape.last() > 0, "cannot map ", in[0].shape.last(), " features to ", a.size);
-  check(a.padding == Padding::none || a.grouping == Grouping::strided, "contiguous groups need no padding, got it for ",
-        in[0].shape, " to ", a.size);
+  check(a.size > 0 && in[0].shape.last() > 0, "cannot map ", in[0].shape.last(), " features to ",
+        a.size);
+  check(a.padding == Padding::none || a.grouping == Grouping::strided,
+        "contiguous groups need no padding, got it for ", in[0].shape, " to ", a.size);
   return {{in[0].dtype, in[0].shape.with_last(a.size)}};
 }
 
@@ -48,11 +50,19 @@ const Op op_records::fold{
     .name = "fold", .id = static_cast<int>(OpId::fold), .infer = infer, .vjp = vjp_fold};
 const Op op_records::unfold{
     .name = "unfold", .id = static_cast<int>(OpId::unfold), .infer = infer, .vjp = vjp_unfold};
-const Op op_records::resize{
-    .name = "resize", .id = static_cast<int>(OpId::resize), .infer = infer_resize, .vjp = vjp_resize};
+const Op op_records::resize{.name = "resize",
+                            .id = static_cast<int>(OpId::resize),
+                            .infer = infer_resize,
+                            .vjp = vjp_resize};
 
-Var fold(Var x, const FoldAttrs& attrs) { return emit(op_records::fold, attrs, x)[0]; }
-Var unfold(Var z, const FoldAttrs& attrs) { return emit(op_records::unfold, attrs, z)[0]; }
-Var resize(Var x, const ResizeAttrs& attrs) { return emit(op_records::resize, attrs, x)[0]; }
+Var fold(Var x, const FoldAttrs& attrs) {
+  return emit(op_records::fold, attrs, x)[0];
+}
+Var unfold(Var z, const FoldAttrs& attrs) {
+  return emit(op_records::unfold, attrs, z)[0];
+}
+Var resize(Var x, const ResizeAttrs& attrs) {
+  return emit(op_records::resize, attrs, x)[0];
+}
 
 }  // namespace mora

@@ -13,8 +13,8 @@ Sides sides(const Type& a, const Type& b, const MatmulAttrs& attrs) {
   const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes;
   const int64_t ak = ta ? a.shape.rows() : a.shape.last();
   const int64_t bk = tb ? b.shape.last() : b.shape.rows();
-  check(ak == bk, "inner dimensions differ: ", a.shape, ta ? "^T" : "", " x ", b.shape, tb ? "^T" : "", " (", ak,
-        " vs ", bk, ")");
+  check(ak == bk, "inner dimensions differ: ", a.shape, ta ? "^T" : "", " x ", b.shape,
+        tb ? "^T" : "", " (", ak, " vs ", bk, ")");
   return {ta ? a.shape.last() : a.shape.rows(), ak, tb ? b.shape.rows() : b.shape.last()};
 }
 
@@ -22,9 +22,10 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 3);
   const auto a = attrs.as<MatmulAttrs>();
   check_working(in[0], "a");
-  check(in[1].dtype == in[0].dtype || (in[1].dtype == DType::bf16 && in[0].dtype == DType::f32), "b is ", in[1],
-        " but a is ", in[0]);
-  check(in[0].shape.rank() >= 2 && in[1].shape.rank() >= 2, "needs matrices, got ", in[0].shape, " and ", in[1].shape);
+  check(in[1].dtype == in[0].dtype || (in[1].dtype == DType::bf16 && in[0].dtype == DType::f32),
+        "b is ", in[1], " but a is ", in[0]);
+  check(in[0].shape.rank() >= 2 && in[1].shape.rank() >= 2, "needs matrices, got ", in[0].shape,
+        " and ", in[1].shape);
   const Sides s = sides(in[0], in[1], a);
   const Shape shape = a.ta == Transpose::yes ? Shape{s.m, s.n} : in[0].shape.with_last(s.n);
   const Type out{in[0].dtype, shape};
@@ -32,9 +33,12 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   return {out};
 }
 
-Transpose flip(Transpose t) { return t == Transpose::yes ? Transpose::no : Transpose::yes; }
+Transpose flip(Transpose t) {
+  return t == Transpose::yes ? Transpose::no : Transpose::yes;
+}
 
-// With y = op(a) op(b):  d op(a) = dy op(b)^T,  d op(b) = op(a)^T dy;  transposed operands transpose these.
+// With y = op(a) op(b):  d op(a) = dy op(b)^T,  d op(b) = op(a)^T dy;  transposed operands
+// transpose these.
 std::vector<Var> vjp(const VjpArgs& g) {
   const auto attrs = g.node.attrs.as<MatmulAttrs>();
   const Var a = g.in[0], b = g.in[1], dy = g.dout[0];
@@ -46,7 +50,8 @@ std::vector<Var> vjp(const VjpArgs& g) {
     din[0] = reshape(din[0], a.shape());
   }
   if (g.wants(1)) {
-    check(b.type().dtype == a.type().dtype, "matmul has no derivative for an operand stored in ", b.type().dtype);
+    check(b.type().dtype == a.type().dtype, "matmul has no derivative for an operand stored in ",
+          b.type().dtype);
     din[1] = attrs.tb == Transpose::no
                  ? matmul(a, dy, {.ta = flip(attrs.ta), .tb = Transpose::no, .alpha = attrs.alpha})
                  : matmul(dy, a, {.ta = Transpose::yes, .tb = attrs.ta, .alpha = attrs.alpha});
@@ -58,12 +63,16 @@ std::vector<Var> vjp(const VjpArgs& g) {
 
 }  // namespace
 
-const Op op_records::matmul{
-    .name = "matmul", .id = static_cast<int>(OpId::matmul), .infer = infer, .vjp = vjp, .inplace = 2};
+const Op op_records::matmul{.name = "matmul",
+                            .id = static_cast<int>(OpId::matmul),
+                            .infer = infer,
+                            .vjp = vjp,
+                            .inplace = 2};
 
 Var matmul(Var a, Var b, const MatmulOptions& o) {
   const MatmulAttrs attrs{.ta = o.ta, .tb = o.tb, .alpha = o.alpha};
-  return o.c ? emit(op_records::matmul, attrs, a, b, o.c)[0] : emit(op_records::matmul, attrs, a, b)[0];
+  return o.c ? emit(op_records::matmul, attrs, a, b, o.c)[0]
+             : emit(op_records::matmul, attrs, a, b)[0];
 }
 
 }  // namespace mora

@@ -15,7 +15,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
 
 std::vector<Var> vjp(const VjpArgs& g) {
   check(!g.dout[1], "rms_norm has no derivative through rstd");
-  const auto d = emit(op_records::rms_norm_grad, g.node.attrs, g.in[0], g.in[1], g.out[1], g.dout[0]);
+  const auto d =
+      emit(op_records::rms_norm_grad, g.node.attrs, g.in[0], g.in[1], g.out[1], g.dout[0]);
   return {g.wants(0) ? d[0] : Var{}, g.wants(1) ? d[1] : Var{}};
 }
 

@@ -1,5 +1,6 @@
-// MoRA's rotation (paper Eq. 9; half-split pairs as the authors' code): block b of the circularly extended input is
-// turned by the angles of table row b, so that one square matrix acts differently on every block.
+// MoRA's rotation (paper Eq. 9; half-split pairs as the authors' code): block b of the circularly
+// extended input is turned by the angles of table row b, so that one square matrix acts differently
+// on every block.
 #include "ops/define.hpp"
 
 namespace mora {
@@ -10,7 +11,8 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 2);
   const auto a = attrs.as<RotateBlocksAttrs>();
   check_working(in[0], "x");
-  check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2, "x and table must be matrices, got ", in[0], " and ", in[1]);
+  check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2, "x and table must be matrices, got ",
+        in[0], " and ", in[1]);
   check_type(in[1], {in[0].dtype, in[1].shape}, "table");
   check(in[1].shape.last() % 2 == 0, "blocks must have an even width, got ", in[1].shape.last());
   const int64_t width = in[1].shape.elements();
@@ -33,8 +35,10 @@ std::vector<Var> vjp(const VjpArgs& g) {
 
 }  // namespace
 
-const Op op_records::rotate_blocks{
-    .name = "rotate_blocks", .id = static_cast<int>(OpId::rotate_blocks), .infer = infer, .vjp = vjp};
+const Op op_records::rotate_blocks{.name = "rotate_blocks",
+                                   .id = static_cast<int>(OpId::rotate_blocks),
+                                   .infer = infer,
+                                   .vjp = vjp};
 
 Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs) {
   return emit(op_records::rotate_blocks, attrs, x, table)[0];

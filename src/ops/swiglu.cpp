@@ -27,13 +27,18 @@ std::vector<Type> infer_grad(std::span<const Type> in, const Attrs&) {
 
 }  // namespace
 
-const Op op_records::swiglu{
-    .name = "swiglu", .id = static_cast<int>(OpId::swiglu), .infer = infer, .vjp = vjp, .inplace = 0};
+const Op op_records::swiglu{.name = "swiglu",
+                            .id = static_cast<int>(OpId::swiglu),
+                            .infer = infer,
+                            .vjp = vjp,
+                            .inplace = 0};
 const Op op_records::swiglu_grad{.name = "swiglu_grad",
                                  .id = static_cast<int>(OpId::swiglu_grad),
                                  .infer = infer_grad,
                                  .inplace = 2};
 
-Var swiglu(Var gate, Var up) { return emit(op_records::swiglu, {}, gate, up)[0]; }
+Var swiglu(Var gate, Var up) {
+  return emit(op_records::swiglu, {}, gate, up)[0];
+}
 
 }  // namespace mora

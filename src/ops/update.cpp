@@ -1,5 +1,5 @@
-// The operations that change bound memory (gradient accumulation, AdamW) and the norm they need. They end a step and
-// have no derivatives.
+// The operations that change bound memory (gradient accumulation, AdamW) and the norm they need.
+// They end a step and have no derivatives.
 #include "ops/define.hpp"
 
 namespace mora {
@@ -43,18 +43,24 @@ const Op op_records::accumulate{.name = "accumulate",
                                 .mutates = 1u};
 const Op op_records::clear{
     .name = "clear", .id = static_cast<int>(OpId::clear), .infer = infer_clear, .mutates = 1u};
-const Op op_records::squared_norm{
-    .name = "squared_norm", .id = static_cast<int>(OpId::squared_norm), .infer = infer_squared_norm};
-const Op op_records::adamw{.name = "adamw",
-                           .id = static_cast<int>(OpId::adamw),
-                           .infer = infer_adamw,
-                           .mutates = 0b1101u};
+const Op op_records::squared_norm{.name = "squared_norm",
+                                  .id = static_cast<int>(OpId::squared_norm),
+                                  .infer = infer_squared_norm};
+const Op op_records::adamw{
+    .name = "adamw", .id = static_cast<int>(OpId::adamw), .infer = infer_adamw, .mutates = 0b1101u};
 
-void accumulate(Var target, Var x) { emit(op_records::accumulate, {}, target, x); }
-void clear(Var target) { emit(op_records::clear, {}, target); }
-Var squared_norm(Var x) { return emit(op_records::squared_norm, {}, x)[0]; }
+void accumulate(Var target, Var x) {
+  emit(op_records::accumulate, {}, target, x);
+}
+void clear(Var target) {
+  emit(op_records::clear, {}, target);
+}
+Var squared_norm(Var x) {
+  return emit(op_records::squared_norm, {}, x)[0];
+}
 void adamw(const AdamWState& s, Var gradient_norm2, Var hyper, const AdamWAttrs& attrs) {
-  emit(op_records::adamw, attrs, s.parameters, s.gradients, s.exp_avg, s.exp_avg_sq, gradient_norm2, hyper);
+  emit(op_records::adamw, attrs, s.parameters, s.gradients, s.exp_avg, s.exp_avg_sq, gradient_norm2,
+       hyper);
 }
 
 }  // namespace mora

@@ -10,9 +10,13 @@ namespace {
 
 constexpr size_t kAlign = 64;
 
-size_t rounded(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+size_t rounded(size_t bytes) {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
 
-bool meet(const Block& a, const Block& b) { return a.first <= b.last && b.first <= a.last; }
+bool meet(const Block& a, const Block& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
 
 // The lowest offset at which `block` fits among already placed blocks, given in order of offset.
 size_t first_gap(const std::vector<Block*>& placed, const Block& block) {
@@ -38,8 +42,9 @@ size_t lay_out(std::vector<Block>& blocks, Reuse memory) {
     Block& block = blocks[i];
     block.offset = memory == Reuse::yes ? first_gap(placed, block) : total;
     total = std::max(total, block.offset + rounded(block.bytes));
-    const auto at = std::upper_bound(placed.begin(), placed.end(), &block,
-                                     [](const Block* a, const Block* b) { return a->offset < b->offset; });
+    const auto at =
+        std::upper_bound(placed.begin(), placed.end(), &block,
+                         [](const Block* a, const Block* b) { return a->offset < b->offset; });
     placed.insert(at, &block);
   }
   return total;

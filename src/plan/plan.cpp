@@ -13,7 +13,8 @@ void Workspace::reserve(size_t bytes) {
 
 namespace {
 
-// Where a step's tensor lives: in bound memory, in the workspace, or nowhere (an output that nobody reads).
+// Where a step's tensor lives: in bound memory, in the workspace, or nowhere (an output that nobody
+// reads).
 struct Slot {
   enum class Home : uint8_t { bound, workspace, none } home = Home::none;
   size_t offset = 0;
@@ -46,7 +47,8 @@ struct Plan::Impl {
 
   void build(const plan::Schedule& schedule, const Backend& backend, Reuse memory);
   void make_step(const plan::PlannedStep& planned, const Backend& backend);
-  std::vector<plan::Block> assign_blocks(const plan::Schedule& schedule, Reuse memory, std::vector<int>& block_of);
+  std::vector<plan::Block> assign_blocks(const plan::Schedule& schedule, Reuse memory,
+                                         std::vector<int>& block_of);
   Tensor locate(int value, const Slot& slot) const;
   void resolve_addresses();
   void execute(const Step& step) const {
@@ -67,7 +69,8 @@ std::vector<int> last_uses(const Graph& graph, const plan::Schedule& schedule) {
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
     for (int v : schedule.steps[s].in) last[static_cast<size_t>(v)] = static_cast<int>(s);
   }
-  for (int v : schedule.outputs) last[static_cast<size_t>(v)] = static_cast<int>(schedule.steps.size());
+  for (int v : schedule.outputs)
+    last[static_cast<size_t>(v)] = static_cast<int>(schedule.steps.size());
   return last;
 }
 
@@ -106,8 +109,14 @@ std::vector<plan::Block> Plan::Impl::assign_blocks(const plan::Schedule& schedul
 }
 
 void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& backend) {
-  Step step{.kernel = nullptr, .attrs = planned.attrs, .in = {}, .out = {}, .in_slots = {}, .out_slots = {},
-            .prepared = {}, .node = planned.node};
+  Step step{.kernel = nullptr,
+            .attrs = planned.attrs,
+            .in = {},
+            .out = {},
+            .in_slots = {},
+            .out_slots = {},
+            .prepared = {},
+            .node = planned.node};
   const auto out = types_of(graph, planned.out);
   const std::vector<Type>& in = planned.in_types;
   const OpCall call{static_cast<OpId>(planned.op->id), in, out, planned.read, planned.attrs};
@@ -127,7 +136,8 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
     const size_t need = steps[s].prepared.scratch_bytes;
     if (need == 0) continue;
     scratch.emplace_back(s, blocks.size());
-    blocks.push_back({.value = -1, .bytes = need, .first = static_cast<int>(s), .last = static_cast<int>(s)});
+    blocks.push_back(
+        {.value = -1, .bytes = need, .first = static_cast<int>(s), .last = static_cast<int>(s)});
   }
   bytes = plan::lay_out(blocks, memory);
   for (const auto& [s, b] : scratch) {
@@ -136,9 +146,11 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
   }
   for (size_t v = 0; v < homes.size(); ++v) {
     if (graph.value(static_cast<int>(v)).producer < 0) homes[v].home = Slot::Home::bound;
-    if (block_of[v] >= 0) homes[v] = {Slot::Home::workspace, blocks[static_cast<size_t>(block_of[v])].offset};
+    if (block_of[v] >= 0)
+      homes[v] = {Slot::Home::workspace, blocks[static_cast<size_t>(block_of[v])].offset};
   }
-  for (const plan::Block& b : blocks) placements.push_back({b.value, b.offset, b.bytes, b.first, b.last});
+  for (const plan::Block& b : blocks)
+    placements.push_back({b.value, b.offset, b.bytes, b.first, b.last});
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
     const plan::PlannedStep& planned = schedule.steps[s];
     for (int v : planned.in) steps[s].in_slots.push_back(homes[static_cast<size_t>(v)]);
@@ -155,9 +167,12 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
 Tensor Plan::Impl::locate(int value, const Slot& slot) const {
   const Value& v = graph.value(value);
   switch (slot.home) {
-    case Slot::Home::bound: return {v.bound.data, v.type};
-    case Slot::Home::workspace: return {workspace.base() + slot.offset, v.type};
-    case Slot::Home::none: break;
+    case Slot::Home::bound:
+      return {v.bound.data, v.type};
+    case Slot::Home::workspace:
+      return {workspace.base() + slot.offset, v.type};
+    case Slot::Home::none:
+      break;
   }
   return {nullptr, v.type};
 }
@@ -178,8 +193,8 @@ void Plan::Impl::resolve_addresses() {
   resolved_base = base;
 }
 
-Plan::Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend, Workspace& workspace,
-           const PlanOptions& options)
+Plan::Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend,
+           Workspace& workspace, const PlanOptions& options)
     : impl_(std::make_unique<Impl>(graph, workspace)) {
   impl_->build(plan::make_schedule(graph, outputs, options.fusion), backend, options.memory);
 }
@@ -207,9 +222,15 @@ Tensor Plan::operator[](Var v) const {
   return {impl_->locate(value, slot).data, v.type()};
 }
 
-size_t Plan::bytes() const { return impl_->bytes; }
-size_t Plan::steps() const { return impl_->steps.size(); }
-std::span<const Placement> Plan::placements() const { return impl_->placements; }
+size_t Plan::bytes() const {
+  return impl_->bytes;
+}
+size_t Plan::steps() const {
+  return impl_->steps.size();
+}
+std::span<const Placement> Plan::placements() const {
+  return impl_->placements;
+}
 
 std::string Plan::report() const {
   std::vector<Placement> largest = impl_->placements;
@@ -220,7 +241,9 @@ std::string Plan::report() const {
     const Placement& p = largest[i];
     const Value* v = p.value < 0 ? nullptr : &impl_->graph.value(p.value);
     const std::string what =
-        v == nullptr ? "scratch" : str(impl_->graph.nodes()[static_cast<size_t>(v->producer)].scope, " ", v->type);
+        v == nullptr
+            ? "scratch"
+            : str(impl_->graph.nodes()[static_cast<size_t>(v->producer)].scope, " ", v->type);
     text += str("  ", p.bytes, " bytes, steps ", p.first, "..", p.last, ": ", what, "\n");
   }
   return text;

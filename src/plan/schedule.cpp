@@ -26,7 +26,9 @@ std::vector<int> resolve_all(const Graph& graph, std::span<const int> values) {
   return result;
 }
 
-bool is(const PlannedStep& step, OpId id) { return step.op->id == static_cast<int>(id); }
+bool is(const PlannedStep& step, OpId id) {
+  return step.op->id == static_cast<int>(id);
+}
 
 std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> outputs) {
   std::vector<uint8_t> needed(graph.values().size(), 0);
@@ -34,8 +36,13 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   std::vector<PlannedStep> steps;
   for (auto node = graph.nodes().rbegin(); node != graph.nodes().rend(); ++node) {
     if (node->op == &kReshape) continue;
-    PlannedStep step{.op = node->op, .attrs = node->attrs, .in = {}, .out = node->out, .in_types = {},
-                     .read = {}, .node = &*node};
+    PlannedStep step{.op = node->op,
+                     .attrs = node->attrs,
+                     .in = {},
+                     .out = node->out,
+                     .in_types = {},
+                     .read = {},
+                     .node = &*node};
     bool live = node->op->mutates != 0;
     for (int v : node->out) {
       step.read.push_back(needed[static_cast<size_t>(v)]);
@@ -51,8 +58,9 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   return steps;
 }
 
-// Rewrites add(x, a*b) and `target += a*b` as one product with an addend. The sum stays where the addition stood, as x
-// may be made after a*b; the update moves to where the product stood, so that a and b live no longer than before.
+// Rewrites add(x, a*b) and `target += a*b` as one product with an addend. The sum stays where the
+// addition stood, as x may be made after a*b; the update moves to where the product stood, so that
+// a and b live no longer than before.
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)

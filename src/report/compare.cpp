@@ -22,7 +22,8 @@ std::string cell(const JsonView& summary, const std::string& key) {
   if (json.is_string()) return json.get<std::string>();
   if (json.is_number_integer()) return std::to_string(json.get<int64_t>());
   const double value = summary.at(key).any_number();
-  if (key.ends_with("accuracy") || key.ends_with("exact_match")) return number(100 * value, "%.1f%%");
+  if (key.ends_with("accuracy") || key.ends_with("exact_match"))
+    return number(100 * value, "%.1f%%");
   return number(value, key == "seconds" ? "%.1f" : "%.4f");
 }
 
@@ -49,9 +50,10 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
 }  // namespace
 
 std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) {
-  const std::vector<std::string> candidates = {"method", "operator",  "rank",       "trainable_parameters",
-                                               "steps",  "loss",      "eval_loss",  "perplexity",
-                                               "character_accuracy", "exact_match", "seconds"};
+  const std::vector<std::string> candidates = {
+      "method", "operator",  "rank",       "trainable_parameters", "steps",
+      "loss",   "eval_loss", "perplexity", "character_accuracy",   "exact_match",
+      "seconds"};
   std::vector<Json> documents;
   for (const auto& folder : run_folders) {
     const auto file = folder / "summary.json";
@@ -59,7 +61,8 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
   }
   std::vector<std::string> columns;
   for (const std::string& key : candidates) {
-    if (std::ranges::any_of(documents, [&](const Json& d) { return d.contains(key); })) columns.push_back(key);
+    if (std::ranges::any_of(documents, [&](const Json& d) { return d.contains(key); }))
+      columns.push_back(key);
   }
   std::vector<std::vector<std::string>> rows = {columns};
   for (std::string& title : rows[0]) std::ranges::replace(title, '_', ' ');

@@ -30,11 +30,15 @@ std::string to_json_line(const Record& record) {
 }
 
 MetricsLog::MetricsLog(const std::filesystem::path& file)
-    : file_(file), descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
-  if (descriptor_ < 0) fail(ErrorKind::io, "cannot open ", file.string(), " for writing: ", std::strerror(errno));
+    : file_(file),
+      descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+  if (descriptor_ < 0)
+    fail(ErrorKind::io, "cannot open ", file.string(), " for writing: ", std::strerror(errno));
 }
 
-MetricsLog::~MetricsLog() { ::close(descriptor_); }
+MetricsLog::~MetricsLog() {
+  ::close(descriptor_);
+}
 
 void MetricsLog::write(const Record& record) {
   const std::string line = to_json_line(record) + "\n";
@@ -47,7 +51,9 @@ void MetricsLog::write(const Record& record) {
 }
 
 ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO) == 1) {}
-ProgressLine::~ProgressLine() { end(); }
+ProgressLine::~ProgressLine() {
+  end();
+}
 
 void ProgressLine::show(const std::string& text) {
   if (!terminal_) {

@@ -1,4 +1,5 @@
-// Pretraining on plain text: documents joined with EOS and cut into blocks; scored by the loss on held-out text.
+// Pretraining on plain text: documents joined with EOS and cut into blocks; scored by the loss on
+// held-out text.
 #include <algorithm>
 #include <cmath>
 
@@ -23,11 +24,11 @@ class BlockExamples final : public ExampleSource {
 BlockExamples read_blocks(const RunConfig& config, const Tokenizer& tokenizer,
                           const std::vector<std::filesystem::path>& files) {
   if (files.empty()) return BlockExamples(TextBlocks({}, config.data.block_size));
-  BlockExamples examples(
-      read_text_blocks(tokenizer, {.files = files, .field = config.data.text_field}, config.data.block_size));
+  BlockExamples examples(read_text_blocks(
+      tokenizer, {.files = files, .field = config.data.text_field}, config.data.block_size));
   if (examples.size() == 0) {
-    fail(ErrorKind::data, files.front().string(), ": the text is shorter than one block of ", config.data.block_size,
-         " tokens (data.block_size)");
+    fail(ErrorKind::data, files.front().string(), ": the text is shorter than one block of ",
+         config.data.block_size, " tokens (data.block_size)");
   }
   return examples;
 }
@@ -36,17 +37,21 @@ class PretrainTask final : public Task {
  public:
   PretrainTask(const RunConfig& config, const Tokenizer& tokenizer, TaskUse use)
       : train_(read_blocks(config, tokenizer,
-                           use == TaskUse::training ? config.data.train_files : std::vector<std::filesystem::path>{})),
+                           use == TaskUse::training ? config.data.train_files
+                                                    : std::vector<std::filesystem::path>{})),
         validation_(read_blocks(config, tokenizer, config.data.validation_files)) {}
 
   const ExampleSource& train_data() const override { return train_; }
   bool can_score() const override { return validation_.size() > 0; }
 
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
-    if (!can_score()) fail(ErrorKind::usage, "data.validation_files: there is nothing to score; name at least one file");
-    const MeanLoss mean = mean_loss(scored.model, scored.store, validation_, config.num_samples, config.batch_size,
-                                    scored.backend, scored.workspace);
-    const int64_t n = config.num_samples > 0 ? std::min(config.num_samples, validation_.size()) : validation_.size();
+    if (!can_score())
+      fail(ErrorKind::usage,
+           "data.validation_files: there is nothing to score; name at least one file");
+    const MeanLoss mean = mean_loss(scored.model, scored.store, validation_, config.num_samples,
+                                    config.batch_size, scored.backend, scored.workspace);
+    const int64_t n = config.num_samples > 0 ? std::min(config.num_samples, validation_.size())
+                                             : validation_.size();
     return {n, {{"eval_loss", mean.loss}, {"perplexity", std::exp(mean.loss)}}};
   }
 
@@ -56,7 +61,8 @@ class PretrainTask final : public Task {
 
 }  // namespace
 
-std::unique_ptr<Task> make_pretrain(const RunConfig& config, const Tokenizer& tokenizer, TaskUse use) {
+std::unique_ptr<Task> make_pretrain(const RunConfig& config, const Tokenizer& tokenizer,
+                                    TaskUse use) {
   return std::make_unique<PretrainTask>(config, tokenizer, use);
 }
 

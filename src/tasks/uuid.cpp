@@ -1,4 +1,5 @@
-// Memorizing UUID pairs (paper section 3): train on `key:value`, score by greedy generation after `key:`.
+// Memorizing UUID pairs (paper section 3): train on `key:value`, score by greedy generation after
+// `key:`.
 #include <algorithm>
 #include <span>
 
@@ -17,14 +18,17 @@ class UuidExamples final : public ExampleSource {
     for (const UuidPair& pair : pairs) examples_.push_back(uuid_example(tokenizer, pair, loss_on));
   }
   int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
-  ExampleView example(int64_t index) const override { return ExampleView(examples_[static_cast<size_t>(index)]); }
+  ExampleView example(int64_t index) const override {
+    return ExampleView(examples_[static_cast<size_t>(index)]);
+  }
 
  private:
   std::vector<Example> examples_;
 };
 
 std::vector<UuidPair> load_pairs(const DataConfig& data) {
-  if (data.file.empty()) return generate_uuid_pairs(static_cast<uint64_t>(data.data_seed), data.pairs);
+  if (data.file.empty())
+    return generate_uuid_pairs(static_cast<uint64_t>(data.data_seed), data.pairs);
   std::vector<UuidPair> pairs = read_uuid_pairs(data.file);
   if (pairs.empty()) fail(ErrorKind::data, data.file.string(), ": holds no pairs");
   return pairs;
@@ -35,13 +39,15 @@ class UuidTask final : public Task {
   UuidTask(const RunConfig& config, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
         pairs_(load_pairs(config.data)),
-        examples_(tokenizer, pairs_, config.data.loss_on == "value" ? LossOn::value : LossOn::all) {}
+        examples_(tokenizer, pairs_, config.data.loss_on == "value" ? LossOn::value : LossOn::all) {
+  }
 
   const ExampleSource& train_data() const override { return examples_; }
 
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
-    const size_t n = config.num_samples > 0 ? std::min(pairs_.size(), static_cast<size_t>(config.num_samples))
-                                            : pairs_.size();
+    const size_t n = config.num_samples > 0
+                         ? std::min(pairs_.size(), static_cast<size_t>(config.num_samples))
+                         : pairs_.size();
     std::vector<std::vector<int32_t>> prompts;
     size_t longest = 0;
     for (size_t i = 0; i < n; ++i) {
@@ -52,10 +58,11 @@ class UuidTask final : public Task {
                         {.batch_size = std::min(config.batch_size, static_cast<int64_t>(n)),
                          .capacity = static_cast<int64_t>(longest) + config.max_new_tokens},
                         scored.backend, scored.workspace);
-    const auto continuations = generator.greedy(
-        prompts, {.max_new_tokens = config.max_new_tokens, .finished = [this](std::span<const int32_t> tokens) {
-                    return tokenizer_.decode(tokens).size() >= kUuidLength;
-                  }});
+    const auto continuations =
+        generator.greedy(prompts, {.max_new_tokens = config.max_new_tokens,
+                                   .finished = [this](std::span<const int32_t> tokens) {
+                                     return tokenizer_.decode(tokens).size() >= kUuidLength;
+                                   }});
     double accuracy = 0, exact = 0;
     for (size_t i = 0; i < n; ++i) {
       const std::string text = tokenizer_.decode(continuations[i]).substr(0, kUuidLength);
@@ -63,7 +70,8 @@ class UuidTask final : public Task {
       exact += text == pairs_[i].value ? 1 : 0;
     }
     const auto count = static_cast<double>(n);
-    return {static_cast<int64_t>(n), {{"character_accuracy", accuracy / count}, {"exact_match", exact / count}}};
+    return {static_cast<int64_t>(n),
+            {{"character_accuracy", accuracy / count}, {"exact_match", exact / count}}};
   }
 
   void save_data(const std::filesystem::path& folder) const override {

@@ -24,13 +24,15 @@ std::string step_name(int64_t step) {
 }
 
 // The views of one flat optimizer block under its parameters' names.
-std::vector<NamedTensor> named_block(const ParameterStore& store, const Tensor& block, const std::string& prefix) {
+std::vector<NamedTensor> named_block(const ParameterStore& store, const Tensor& block,
+                                     const std::string& prefix) {
   std::vector<NamedTensor> tensors;
   for (const Parameter& p : store.all()) {
     if (p.training != Training::trained) continue;
     const auto* first = static_cast<const std::byte*>(store.values().data);
     const auto offset = static_cast<const std::byte*>(p.value.data) - first;
-    tensors.push_back({prefix + p.name, {static_cast<std::byte*>(block.data) + offset, p.value.type}});
+    tensors.push_back(
+        {prefix + p.name, {static_cast<std::byte*>(block.data) + offset, p.value.type}});
   }
   return tensors;
 }
@@ -48,14 +50,16 @@ void save_trained(const fs::path& folder, const TrainedModel& trained, DType dty
   if (trained.adapter.method == "full") {
     save_model(folder, trained.model, trained.store, dtype);
     if (!trained.tokenizer.empty()) {
-      write_file_atomically(folder / "tokenizer.model", read_file(trained.tokenizer, size_t{256} << 20));
+      write_file_atomically(folder / "tokenizer.model",
+                            read_file(trained.tokenizer, size_t{256} << 20));
     }
   } else {
     save_adapter(folder, trained.adapter, trained.store, trained.base_model);
   }
 }
 
-fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& trained, const TrainingState& state) {
+fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& trained,
+                         const TrainingState& state) {
   FolderCommit commit(checkpoints, step_name(state.step));
   save_trained(commit.path(), trained, DType::f32);
   write_safetensors(commit.path() / "optimizer.safetensors", optimizer_tensors(trained.store));
@@ -67,7 +71,8 @@ fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& traine
   return commit.commit({{"step", std::to_string(state.step)}});
 }
 
-TrainingState load_checkpoint(const fs::path& checkpoint, const TrainedModel& trained, ParameterStore& store) {
+TrainingState load_checkpoint(const fs::path& checkpoint, const TrainedModel& trained,
+                              ParameterStore& store) {
   verify_folder(checkpoint);
   const fs::path state_file = checkpoint / "state.json";
   const Json document = parse_json(read_file(state_file, size_t{1} << 20), state_file.string());
@@ -79,8 +84,8 @@ TrainingState load_checkpoint(const fs::path& checkpoint, const TrainedModel& tr
   const std::vector<NamedTensor> moments = optimizer_tensors(store);
   for (const NamedTensor& t : moments) {
     if (!std::ranges::equal(optimizer.info(t.name).shape, t.tensor.shape().dims())) {
-      fail(ErrorKind::data, optimizer.path().string(), ": ", t.name, " is ", optimizer.info(t.name), ", expected ",
-           t.tensor.shape());
+      fail(ErrorKind::data, optimizer.path().string(), ": ", t.name, " is ", optimizer.info(t.name),
+           ", expected ", t.tensor.shape());
     }
   }
   if (trained.adapter.method == "full") {
@@ -97,8 +102,9 @@ std::vector<fs::path> list_checkpoints(const fs::path& checkpoints) {
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(checkpoints, none)) {
     const std::string name = entry.path().filename().string();
-    const bool digits = name.size() == kStep.size() + 8 && name.starts_with(kStep) &&
-                        std::ranges::all_of(name.substr(kStep.size()), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        name.size() == kStep.size() + 8 && name.starts_with(kStep) &&
+        std::ranges::all_of(name.substr(kStep.size()), [](char c) { return c >= '0' && c <= '9'; });
     if (digits && entry.is_directory()) found.push_back(entry.path());
   }
   std::ranges::sort(found);

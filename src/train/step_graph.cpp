@@ -10,7 +10,8 @@ namespace {
 
 template <class T>
 void scale_into(std::span<const float> from, double factor, std::span<T> to) {
-  std::ranges::transform(from, to.begin(), [=](float w) { return static_cast<T>(static_cast<double>(w) * factor); });
+  std::ranges::transform(from, to.begin(),
+                         [=](float w) { return static_cast<T>(static_cast<double>(w) * factor); });
 }
 
 }  // namespace
@@ -34,14 +35,16 @@ void BatchTensors::fill(const Batch& batch, double factor) {
   }
 }
 
-MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed)
+MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity,
+                       uint64_t seed)
     : batch(capacity, store.working()), step({DType::i32, {2}}) {
   Context context(graph);
   context.enable_dropout({.seed = seed, .step = graph.bind(step.view(), "step")});
   auto bind = [&](const OwnedTensor& t, const char* name) { return graph.bind(t.view(), name); };
   const Var segment_start = bind(batch.segment_start, "segment_start");
-  const Var h = model.hidden(context, bind(batch.tokens, "tokens"), bind(batch.positions, "positions"),
-                             model.packed_attention(segment_start));
+  const Var h =
+      model.hidden(context, bind(batch.tokens, "tokens"), bind(batch.positions, "positions"),
+                   model.packed_attention(segment_start));
   loss = linear_cross_entropy(h, model.output_weight(context), bind(batch.labels, "labels"),
                               bind(batch.weights, "weights"))
              .loss;
@@ -58,11 +61,13 @@ MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t 
   const Var seed_gradient = graph.bind({const_cast<void*>(one), loss.type()}, "one");
   const std::vector<Var> gradients = grad(std::array{loss}, std::array{seed_gradient}, wrt);
   for (size_t i = 0; i < trained.size(); ++i) {
-    if (gradients[i]) accumulate(graph.bind(trained[i]->grad, trained[i]->name + ".grad"), gradients[i]);
+    if (gradients[i])
+      accumulate(graph.bind(trained[i]->grad, trained[i]->name + ".grad"), gradients[i]);
   }
 }
 
-UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config) : hyper({DType::f64, {3}}) {
+UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config)
+    : hyper({DType::f64, {3}}) {
   clear(clear_graph.bind(store.gradients(), "gradients"));
   norm2 = squared_norm(graph.bind(store.gradients(), "gradients"));
   const Var h = graph.bind(hyper.view(), "hyper");

@@ -11,14 +11,18 @@ namespace mora {
 
 int64_t total_steps(const TrainConfig& config, int64_t n) {
   if (config.max_steps > 0) return config.max_steps;
-  const auto per_step = static_cast<double>(config.per_device_train_batch_size * config.gradient_accumulation_steps);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(config.num_train_epochs * static_cast<double>(n) / per_step)));
+  const auto per_step =
+      static_cast<double>(config.per_device_train_batch_size * config.gradient_accumulation_steps);
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(config.num_train_epochs *
+                                                             static_cast<double>(n) / per_step)));
 }
 
 namespace {
 
-// The most tokens that any micro-batch of the run holds: known beforehand, because the order of the data is.
-int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint64_t seed, int64_t steps) {
+// The most tokens that any micro-batch of the run holds: known beforehand, because the order of the
+// data is.
+int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint64_t seed,
+                      int64_t steps) {
   int64_t shortest = INT64_MAX, longest = 0;
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto length = static_cast<int64_t>(data.example(i).tokens.size());
@@ -51,8 +55,8 @@ struct Trainer::Impl {
   std::vector<Batch> batches;  // of one step
   Plan micro_plan, clear_plan, update_plan;
 
-  Impl(const Llama& model, ParameterStore& store, const ExampleSource& source, const TrainConfig& c, uint64_t seed,
-       const Backend& backend, Workspace& workspace)
+  Impl(const Llama& model, ParameterStore& store, const ExampleSource& source, const TrainConfig& c,
+       uint64_t seed, const Backend& backend, Workspace& workspace)
       : data(source),
         config(c),
         total(mora::total_steps(c, source.size())),
@@ -81,7 +85,8 @@ double Trainer::Impl::pack_step() {
     weight_sum += batch.weight_sum;
   }
   if (weight_sum == 0) {
-    fail(ErrorKind::data, "step ", finished + 1, ": no token of the batch has a loss weight, so there is nothing to learn");
+    fail(ErrorKind::data, "step ", finished + 1,
+         ": no token of the batch has a loss weight, so there is nothing to learn");
   }
   return weight_sum;
 }
@@ -112,19 +117,28 @@ double Trainer::Impl::run_micro_batches(double weight_sum) {
 void Trainer::Impl::check_finite(double loss, double norm) {
   if (std::isfinite(loss) && std::isfinite(norm)) return;
   const std::string where = first_non_finite(micro_plan);
-  fail(ErrorKind::numerical, "step ", finished + 1, ": ", std::isfinite(loss) ? "the gradient norm" : "the loss",
-       " is not finite", where.empty() ? "" : "; first seen in ", where,
-       ". The weights were not changed by this step; try a lower train.learning_rate or max_grad_norm");
+  fail(ErrorKind::numerical, "step ", finished + 1, ": ",
+       std::isfinite(loss) ? "the gradient norm" : "the loss", " is not finite",
+       where.empty() ? "" : "; first seen in ", where,
+       ". The weights were not changed by this step; try a lower train.learning_rate or "
+       "max_grad_norm");
 }
 
-Trainer::Trainer(const Llama& model, ParameterStore& store, const ExampleSource& data, const TrainConfig& config,
-                 uint64_t seed, const Backend& backend, Workspace& workspace)
+Trainer::Trainer(const Llama& model, ParameterStore& store, const ExampleSource& data,
+                 const TrainConfig& config, uint64_t seed, const Backend& backend,
+                 Workspace& workspace)
     : impl_(std::make_unique<Impl>(model, store, data, config, seed, backend, workspace)) {}
 Trainer::~Trainer() = default;
 
-int64_t Trainer::total_steps() const { return impl_->total; }
-int64_t Trainer::finished_steps() const { return impl_->finished; }
-int64_t Trainer::capacity() const { return impl_->capacity; }
+int64_t Trainer::total_steps() const {
+  return impl_->total;
+}
+int64_t Trainer::finished_steps() const {
+  return impl_->finished;
+}
+int64_t Trainer::capacity() const {
+  return impl_->capacity;
+}
 size_t Trainer::activation_bytes() const {
   return std::max(impl_->micro_plan.bytes(), impl_->update_plan.bytes());
 }
@@ -133,7 +147,9 @@ double Trainer::epoch() const {
                        impl_->config.per_device_train_batch_size;
   return static_cast<double>(seen) / static_cast<double>(impl_->data.size());
 }
-void Trainer::resume_at(int64_t finished) { impl_->finished = finished; }
+void Trainer::resume_at(int64_t finished) {
+  impl_->finished = finished;
+}
 
 StepMetrics Trainer::step() {
   Impl& s = *impl_;
@@ -141,14 +157,16 @@ StepMetrics Trainer::step() {
   s.clear_plan.run();
   StepMetrics metrics{.step = s.finished + 1, .loss = s.run_micro_batches(weight_sum)};
   const double t = static_cast<double>(s.finished + 1);
-  metrics.learning_rate = s.config.learning_rate * schedule_factor(s.config.lr_scheduler_type, s.finished,
-                                                                   s.config.warmup_steps, s.total);
+  metrics.learning_rate =
+      s.config.learning_rate *
+      schedule_factor(s.config.lr_scheduler_type, s.finished, s.config.warmup_steps, s.total);
   const auto hyper = s.update.hyper.as<double>();
   hyper[0] = metrics.learning_rate;
   hyper[1] = 1.0 - std::pow(s.config.adam_beta1, t);
   hyper[2] = 1.0 - std::pow(s.config.adam_beta2, t);
   if (std::isfinite(metrics.loss)) s.update_plan.run();
-  metrics.grad_norm = std::isfinite(metrics.loss) ? std::sqrt(scalar(s.update_plan[s.update.norm2])) : metrics.loss;
+  metrics.grad_norm =
+      std::isfinite(metrics.loss) ? std::sqrt(scalar(s.update_plan[s.update.norm2])) : metrics.loss;
   s.check_finite(metrics.loss, metrics.grad_norm);
   for (const Batch& batch : s.batches) metrics.tokens += batch.tokens_used;
   ++s.finished;

@@ -1,4 +1,5 @@
-// The fine-tuning methods: which there are, how one is attached to a model's linear layers, and their sizes.
+// The fine-tuning methods: which there are, how one is attached to a model's linear layers, and
+// their sizes.
 #pragma once
 
 #include <memory>
@@ -10,17 +11,21 @@
 
 namespace mora {
 
-// MoRA's square size: int(sqrt((in + out) r) + 0.5), made even (at least 2) for rotation. Authors' layer.py:111-114.
+// MoRA's square size: int(sqrt((in + out) r) + 0.5), made even (at least 2) for rotation. Authors'
+// layer.py:111-114.
 int64_t mora_rank(int64_t in, int64_t out, int64_t r, std::string_view mora_operator);
 
 // Trainable numbers that the method adds to a layer of this shape.
 int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out);
 
-// Attaches an adapter to every layer whose path ends in a target module ("q_proj", or a longer ".self_attn.q_proj").
-// Parameters are declared in `store` as <path>.lora_A.weight ... Throws Error(usage) when a target matches nothing.
-void attach_adapters(const AdapterConfig& config, ParameterStore& store, std::span<Linear* const> linears);
+// Attaches an adapter to every layer whose path ends in a target module ("q_proj", or a longer
+// ".self_attn.q_proj"). Parameters are declared in `store` as <path>.lora_A.weight ... Throws
+// Error(usage) when a target matches nothing.
+void attach_adapters(const AdapterConfig& config, ParameterStore& store,
+                     std::span<Linear* const> linears);
 
 // A single adapter: what attach_adapters makes for one layer, for tests and tools.
-std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out);
+std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                      int64_t out);
 
 }  // namespace mora

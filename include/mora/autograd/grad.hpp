@@ -1,4 +1,5 @@
-// grad: calculus. Extends the graph by reverse-mode derivatives; the result is ordinary nodes of the same graph.
+// grad: calculus. Extends the graph by reverse-mode derivatives; the result is ordinary nodes of
+// the same graph.
 #pragma once
 
 #include <span>
@@ -8,9 +9,11 @@
 
 namespace mora {
 
-// d(sum_i <outputs[i], seeds[i]>) / d wrt[j], each with the shape of wrt[j]; an empty Var where nothing depends on
-// wrt[j]. Only nodes on a path from wrt to outputs are differentiated. Throws Error(internal) naming the op when such
-// a path crosses an operation without a derivative: a gradient never vanishes silently.
-std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds, std::span<const Var> wrt);
+// d(sum_i <outputs[i], seeds[i]>) / d wrt[j], each with the shape of wrt[j]; an empty Var where
+// nothing depends on wrt[j]. Only nodes on a path from wrt to outputs are differentiated. Throws
+// Error(internal) naming the op when such a path crosses an operation without a derivative: a
+// gradient never vanishes silently.
+std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
+                      std::span<const Var> wrt);
 
 }  // namespace mora

@@ -1,9 +1,11 @@
-// Backend: how a node is computed. A table of kernels, and what a kernel may prepare once per plan (a library's
-// primitive, scratch memory). Kernels see tensors and attributes; they do not know that graphs exist.
+// Backend: how a node is computed. A table of kernels, and what a kernel may prepare once per plan
+// (a library's primitive, scratch memory). Kernels see tensors and attributes; they do not know
+// that graphs exist.
 //
-// The contract of a kernel: it writes every element of every output it is given, skips an output whose data is null
-// (nobody reads it), never allocates, never throws, and accepts output 0 on top of the input named `inplace` in its
-// Op record. Its result has the same bits for any number of threads.
+// The contract of a kernel: it writes every element of every output it is given, skips an output
+// whose data is null (nobody reads it), never allocates, never throws, and accepts output 0 on top
+// of the input named `inplace` in its Op record. Its result has the same bits for any number of
+// threads.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +50,8 @@ class Backend {
   virtual Prepared prepare(const OpCall& call) const = 0;
 };
 
-// Who multiplies matrices on the CPU. automatic: oneDNN where it was found at build time and suits the shape, else Eigen.
+// Who multiplies matrices on the CPU. automatic: oneDNN where it was found at build time and suits
+// the shape, else Eigen.
 enum class MatmulProvider { automatic, onednn, eigen };
 
 bool has_onednn();

@@ -1,4 +1,5 @@
-// Element types. f32 is the working type, bf16 a storage type, f64 exists for gradient checks, i32 for ids and positions.
+// Element types. f32 is the working type, bf16 a storage type, f64 exists for gradient checks, i32
+// for ids and positions.
 #pragma once
 
 #include <bit>
@@ -13,7 +14,9 @@ enum class DType : uint8_t { f32, bf16, f64, i32 };
 
 size_t size_of(DType dtype);
 std::string_view name_of(DType dtype);
-inline std::ostream& operator<<(std::ostream& out, DType dtype) { return out << name_of(dtype); }
+inline std::ostream& operator<<(std::ostream& out, DType dtype) {
+  return out << name_of(dtype);
+}
 
 // The upper half of an IEEE float; conversion rounds to nearest even and keeps NaN a NaN.
 struct bf16 {
@@ -26,7 +29,9 @@ struct bf16 {
     bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40u)
                : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 template <class T>

@@ -1,7 +1,8 @@
-// Errors: one clear line (what, where, what was expected, what to do) and the exit code it leads to.
+// Errors: one clear line (what, where, what was expected, what to do) and the exit code it leads
+// to.
 //
-// Everything a person can cause is thrown as `Error`; its kind *is* the documented exit code. Anything else that
-// escapes is a defect of the program and ends with code 1.
+// Everything a person can cause is thrown as `Error`; its kind *is* the documented exit code.
+// Anything else that escapes is a defect of the program and ends with code 1.
 #pragma once
 
 #include <sstream>

@@ -1,5 +1,5 @@
-// parallel_for over fixed pieces. The split of the work never depends on the number of threads, so a kernel that
-// combines pieces in index order gives the same bits for any thread count.
+// parallel_for over fixed pieces. The split of the work never depends on the number of threads, so
+// a kernel that combines pieces in index order gives the same bits for any thread count.
 #pragma once
 
 #include <omp.h>
@@ -12,7 +12,8 @@ namespace mora {
 int thread_count();
 void set_thread_count(int threads);  // threads >= 1
 
-// Calls body(i) for i in [0, n), each i on one thread. Small jobs (n < 2) stay on the caller's thread.
+// Calls body(i) for i in [0, n), each i on one thread. Small jobs (n < 2) stay on the caller's
+// thread.
 template <class Body>
 void parallel_for(int64_t n, const Body& body) {
   if (n < 2 || omp_in_parallel()) {
@@ -27,7 +28,8 @@ void parallel_for(int64_t n, const Body& body) {
 template <class Body>
 void parallel_pieces(int64_t n, int64_t grain, const Body& body) {
   const int64_t pieces = (n + grain - 1) / grain;
-  parallel_for(pieces, [&](int64_t piece) { body(piece * grain, std::min(n, (piece + 1) * grain)); });
+  parallel_for(pieces,
+               [&](int64_t piece) { body(piece * grain, std::min(n, (piece + 1) * grain)); });
 }
 
 }  // namespace mora

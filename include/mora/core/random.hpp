@@ -1,7 +1,8 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC'11).
 //
-// A number is a pure function of (seed, purpose, stream, index): it never depends on how many were drawn before, on
-// the number of threads, or on a restart. Nothing but the seed is state.
+// A number is a pure function of (seed, purpose, stream, index): it never depends on how many were
+// drawn before, on the number of threads, or on a restart. Nothing but the seed is state.
 #pragma once
 
 #include <array>
@@ -25,9 +26,17 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint
 }
 
 // What a number is for: separates streams that share a seed.
-enum class Purpose : uint32_t { init = 1, dropout = 2, data_order = 3, generator = 4, sampling = 5, test = 6 };
+enum class Purpose : uint32_t {
+  init = 1,
+  dropout = 2,
+  data_order = 3,
+  generator = 4,
+  sampling = 5,
+  test = 6
+};
 
-// A stream's number from a name (FNV-1a), so that a parameter's initial values depend on its name and nothing else.
+// A stream's number from a name (FNV-1a), so that a parameter's initial values depend on its name
+// and nothing else.
 uint32_t stream_of(std::string_view name);
 
 // Random access into one stream.
@@ -39,12 +48,15 @@ class Random {
         stream_(stream) {}
 
   std::array<uint32_t, 4> block(uint64_t index) const {
-    return philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), stream_, purpose_}, key_);
+    return philox(
+        {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), stream_, purpose_},
+        key_);
   }
   uint32_t bits(uint64_t index) const { return block(index / 4)[index % 4]; }
-  double uniform(uint64_t index) const;                         // in [0, 1), 53 bits
-  double normal(uint64_t index) const;                          // N(0, 1), Box-Muller
-  uint64_t below(uint64_t index, uint64_t bound) const;         // in [0, bound), bound > 0, bias below 2^-64 * bound
+  double uniform(uint64_t index) const;  // in [0, 1), 53 bits
+  double normal(uint64_t index) const;   // N(0, 1), Box-Muller
+  uint64_t below(uint64_t index,
+                 uint64_t bound) const;  // in [0, bound), bound > 0, bias below 2^-64 * bound
 
  private:
   std::array<uint32_t, 2> key_;

@@ -1,5 +1,5 @@
-// Shape: up to four dimensions, a plain value. Tensors are contiguous and row-major everywhere; the last dimension is
-// the feature, and all leading dimensions flatten to rows.
+// Shape: up to four dimensions, a plain value. Tensors are contiguous and row-major everywhere; the
+// last dimension is the feature, and all leading dimensions flatten to rows.
 #pragma once
 
 #include <array>

@@ -1,4 +1,5 @@
-// Tensor: a view of contiguous row-major bytes owned by somebody else (a Buffer, a mapped file, a plan's arena).
+// Tensor: a view of contiguous row-major bytes owned by somebody else (a Buffer, a mapped file, a
+// plan's arena).
 #pragma once
 
 #include <cstddef>
@@ -62,7 +63,8 @@ class OwnedTensor {
   Type type_;
 };
 
-// Converts element by element between f32, bf16 and f64 (through double; exact where the target can hold the value).
+// Converts element by element between f32, bf16 and f64 (through double; exact where the target can
+// hold the value).
 void convert(const Tensor& from, const Tensor& to);
 
 }  // namespace mora

@@ -1,7 +1,8 @@
 // Batch: a fixed number of token slots into which whole sequences are packed one after the other.
 //
-// Every sequence is a segment with positions from 0; no label crosses from one segment into the next. The unused tail
-// consists of single-token segments of weight 0. Filling a batch allocates nothing.
+// Every sequence is a segment with positions from 0; no label crosses from one segment into the
+// next. The unused tail consists of single-token segments of weight 0. Filling a batch allocates
+// nothing.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,7 @@ struct MeanLoss {
 };
 
 // Over the first `count` examples (0: all), packed `batch_size` at a time.
-MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data, int64_t count,
-                   int64_t batch_size, const Backend& backend, Workspace& workspace);
+MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data,
+                   int64_t count, int64_t batch_size, const Backend& backend, Workspace& workspace);
 
 }  // namespace mora

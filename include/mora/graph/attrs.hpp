@@ -1,7 +1,8 @@
-// Attrs: the constants of one operation (a transposition, an epsilon, a number of heads), as a small value.
+// Attrs: the constants of one operation (a transposition, an epsilon, a number of heads), as a
+// small value.
 //
-// Each op has its own struct (ops/attrs.hpp); the graph only carries it. Asking for another struct than the one that
-// was stored is an internal error, never undefined behaviour.
+// Each op has its own struct (ops/attrs.hpp); the graph only carries it. Asking for another struct
+// than the one that was stored is an internal error, never undefined behaviour.
 #pragma once
 
 #include <array>
@@ -18,8 +19,8 @@ class Attrs {
   Attrs() = default;
 
   template <class T>
-    requires(!std::is_same_v<std::remove_cvref_t<T>, Attrs>)
-  Attrs(const T& value) : tag_(&kTag<T>) {  // NOLINT(google-explicit-constructor): a value of any op's struct
+  requires(!std::is_same_v<std::remove_cvref_t<T>, Attrs>) Attrs(const T& value)
+      : tag_(&kTag<T>) {  // NOLINT(google-explicit-constructor): a value of any op's struct
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kBytes);
     std::memcpy(bytes_.data(), &value, sizeof(T));
   }

@@ -1,11 +1,13 @@
-// Graph: what is computed. Nodes in the order they were written, single assignment, checked while being built.
+// Graph: what is computed. Nodes in the order they were written, single assignment, checked while
+// being built.
 //
-// Leaves are bound to memory that outlives the graph (parameters, batches, caches). Everything else is a value that a
-// plan places. All errors of shape and type appear here, with the scope of the node; a plan has nothing left to refuse.
+// Leaves are bound to memory that outlives the graph (parameters, batches, caches). Everything else
+// is a value that a plan places. All errors of shape and type appear here, with the scope of the
+// node; a plan has nothing left to refuse.
 #pragma once
 
-#include <cstdint>
 #include <array>
+#include <cstdint>
 #include <deque>
 #include <span>
 #include <string>
@@ -60,11 +62,14 @@ struct VjpArgs {
 // Everything the library knows about an operation, in one place.
 struct Op {
   std::string_view name;
-  int id = -1;                                                         // row in a backend's kernel table; -1: no kernel
-  std::vector<Type> (*infer)(std::span<const Type> in, const Attrs&);  // throws Error(internal) naming the shapes
-  std::vector<Var> (*vjp)(const VjpArgs&) = nullptr;  // one Var per input, empty where not wanted; null: none exists
-  int inplace = -1;        // output 0 may take over the memory of this input
-  uint32_t mutates = 0;    // bit i: the kernel updates the bound input i; such a node is never dead code
+  int id = -1;  // row in a backend's kernel table; -1: no kernel
+  std::vector<Type> (*infer)(std::span<const Type> in,
+                             const Attrs&);  // throws Error(internal) naming the shapes
+  std::vector<Var> (*vjp)(const VjpArgs&) =
+      nullptr;       // one Var per input, empty where not wanted; null: none exists
+  int inplace = -1;  // output 0 may take over the memory of this input
+  uint32_t mutates =
+      0;  // bit i: the kernel updates the bound input i; such a node is never dead code
 };
 
 class Graph {

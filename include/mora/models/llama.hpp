@@ -1,5 +1,6 @@
-// LLaMA, exactly as transformers' LlamaForCausalLM: RMSNorm, half-split RoPE, grouped-query attention, SwiGLU, tied or
-// untied output. Parameters carry the Hugging Face names by construction.
+// LLaMA, exactly as transformers' LlamaForCausalLM: RMSNorm, half-split RoPE, grouped-query
+// attention, SwiGLU, tied or untied output. Parameters carry the Hugging Face names by
+// construction.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,8 @@ struct LlamaConfig {
   int64_t eos_token_id = 2;
 };
 
-// Reads an HF config.json. Missing keys take transformers' defaults; what is not supported (another architecture or
-// activation, biases, scaled RoPE) is Error(data) by name, never ignored.
+// Reads an HF config.json. Missing keys take transformers' defaults; what is not supported (another
+// architecture or activation, biases, scaled RoPE) is Error(data) by name, never ignored.
 LlamaConfig read_llama_config(const std::filesystem::path& file);
 std::string to_json_text(const LlamaConfig& config, DType dtype);
 
@@ -41,8 +42,8 @@ using Attend = std::function<Var(int64_t layer, Var q, Var k, Var v)>;
 
 class Llama {
  public:
-  // Declares the parameters in `store`; the caller allocates and fills them. `longest`: positions that RoPE's table
-  // covers, 0 for max_position_embeddings.
+  // Declares the parameters in `store`; the caller allocates and fills them. `longest`: positions
+  // that RoPE's table covers, 0 for max_position_embeddings.
   Llama(const LlamaConfig& config, ParameterStore& store, Training training, int64_t longest = 0);
 
   // The normed hidden states [T, D] of tokens [T] i32 at positions [T] i32.
@@ -70,10 +71,12 @@ class Llama {
   OwnedTensor rope_table_;
 };
 
-// Hugging Face folders. load_weights fills every declared parameter that the folder's model.safetensors should hold
-// (adapters' are not in it) and lists all missing, unexpected and wrongly shaped tensors in one Error(data).
-void load_weights(ParameterStore& store, const LlamaConfig& config, const std::filesystem::path& folder);
-void save_model(const std::filesystem::path& folder, const LlamaConfig& config, const ParameterStore& store,
-                DType dtype);
+// Hugging Face folders. load_weights fills every declared parameter that the folder's
+// model.safetensors should hold (adapters' are not in it) and lists all missing, unexpected and
+// wrongly shaped tensors in one Error(data).
+void load_weights(ParameterStore& store, const LlamaConfig& config,
+                  const std::filesystem::path& folder);
+void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
+                const ParameterStore& store, DType dtype);
 
 }  // namespace mora

@@ -1,4 +1,5 @@
-// Context: one graph being written by modules. Binds each parameter once, and knows whether this is training.
+// Context: one graph being written by modules. Binds each parameter once, and knows whether this is
+// training.
 #pragma once
 
 #include <map>

@@ -28,8 +28,8 @@ class Linear {
   std::unique_ptr<Adapter> adapter_;
 };
 
-// The adapter's change of the weight, Delta(I)^T, into `out` [out, in] (f32 or f64): one implementation of merging for
-// every linear method. W + delta_weight is the merged weight.
+// The adapter's change of the weight, Delta(I)^T, into `out` [out, in] (f32 or f64): one
+// implementation of merging for every linear method. W + delta_weight is the merged weight.
 void delta_weight(const Linear& linear, const Tensor& out);
 
 }  // namespace mora

@@ -1,8 +1,9 @@
 // Parameters: named tensors with the Hugging Face names, and the store that owns their memory.
 //
-// Life of a store: declare() everything, allocate() once, then initialise() and/or load. All trainable parameters lie
-// in one flat block, in the order of their optimizer groups, beside equal blocks for gradients and Adam's moments; the
-// views in Parameter carry the names. Frozen parameters have memory of their own and no gradient.
+// Life of a store: declare() everything, allocate() once, then initialise() and/or load. All
+// trainable parameters lie in one flat block, in the order of their optimizer groups, beside equal
+// blocks for gradients and Adam's moments; the views in Parameter carry the names. Frozen
+// parameters have memory of their own and no gradient.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +18,13 @@
 namespace mora {
 
 enum class Training : uint8_t { frozen, trained };
-enum class Decay : uint8_t { no, yes };  // whether weight decay applies (Hugging Face: not for norms and biases)
+enum class Decay : uint8_t {
+  no,
+  yes
+};  // whether weight decay applies (Hugging Face: not for norms and biases)
 
-// How a parameter starts: every element from N(0, scale), U(-scale, scale), or a constant. Drawn from (seed, name).
+// How a parameter starts: every element from N(0, scale), U(-scale, scale), or a constant. Drawn
+// from (seed, name).
 struct Init {
   enum class Kind : uint8_t { zeros, ones, normal, uniform } kind = Kind::zeros;
   double scale = 0;
@@ -35,8 +40,11 @@ struct Parameter {
   Tensor grad;  // trained parameters only
 };
 
-// Whether it belongs to an adapter rather than to the model: adapters' parameters are named <layer>.lora_A.weight ...
-inline bool is_adapter_parameter(const Parameter& p) { return p.name.find(".lora_") != std::string::npos; }
+// Whether it belongs to an adapter rather than to the model: adapters' parameters are named
+// <layer>.lora_A.weight ...
+inline bool is_adapter_parameter(const Parameter& p) {
+  return p.name.find(".lora_") != std::string::npos;
+}
 
 // A range of the flat blocks that shares optimizer settings.
 struct ParameterGroup {
@@ -46,13 +54,15 @@ struct ParameterGroup {
 
 class ParameterStore {
  public:
-  // `working` is the type of trained parameters and vectors; frozen matrices are stored as `frozen_matrices`.
+  // `working` is the type of trained parameters and vectors; frozen matrices are stored as
+  // `frozen_matrices`.
   explicit ParameterStore(DType working = DType::f32, DType frozen_matrices = DType::f32)
       : working_(working), frozen_matrices_(frozen_matrices) {}
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
-  Parameter& declare(std::string name, const Shape& shape, Init init, Training training, Decay decay = Decay::yes);
+  Parameter& declare(std::string name, const Shape& shape, Init init, Training training,
+                     Decay decay = Decay::yes);
   void allocate();
   void initialise(uint64_t seed, std::string_view name_contains = "");
 
@@ -84,7 +94,8 @@ Tensor slice(const Tensor& flat, int64_t begin, int64_t count);
 // A place in the tree of names: scope / "layers" / "0" / "self_attn".
 class Scope {
  public:
-  explicit Scope(ParameterStore& store, std::string path = "") : store_(&store), path_(std::move(path)) {}
+  explicit Scope(ParameterStore& store, std::string path = "")
+      : store_(&store), path_(std::move(path)) {}
   Scope operator/(std::string_view child) const;
   Parameter& parameter(std::string_view name, const Shape& shape, Init init, Training training,
                        Decay decay = Decay::yes) const;

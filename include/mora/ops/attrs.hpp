@@ -1,7 +1,8 @@
-// The constants of each operation, as its kernel and its model author see them. Designated initialisers, no booleans.
+// The constants of each operation, as its kernel and its model author see them. Designated
+// initialisers, no booleans.
 //
-// Letters used for shapes throughout: T tokens, D model width, H heads, K head_dim, F ffn width, V vocabulary,
-// R rank or r_hat, M x K x N a matrix product.
+// Letters used for shapes throughout: T tokens, D model width, H heads, K head_dim, F ffn width, V
+// vocabulary, R rank or r_hat, M x K x N a matrix product.
 #pragma once
 
 #include <cstdint>
@@ -49,13 +50,15 @@ struct DropoutAttrs {
   uint32_t stream;  // which dropout of the model this is
 };
 
-// How the N positions of an axis are shared among R groups (shared positions are summed, or given the same value).
+// How the N positions of an axis are shared among R groups (shared positions are summed, or given
+// the same value).
 //   strided:    group(j) = j mod R                                           (authors' "mod" map)
 //   contiguous: the first N mod R groups hold ceil(N/R) neighbours, the others floor(N/R)
 enum class Grouping : uint8_t { strided, contiguous };
 
-// circular: a strided axis is first extended to the next multiple of R by repeating itself from the start, so that
-// position p of the extended axis is position p mod N. Contiguous groups need no padding.
+// circular: a strided axis is first extended to the next multiple of R by repeating itself from the
+// start, so that position p of the extended axis is position p mod N. Contiguous groups need no
+// padding.
 enum class Padding : uint8_t { none, circular };
 
 struct FoldAttrs {

@@ -1,5 +1,6 @@
-// What a model author calls: free functions that write nodes. Every function checks its shapes at once and throws
-// Error(internal) with them; formulas stand at the kernels (backend/cpu) and in each op's source.
+// What a model author calls: free functions that write nodes. Every function checks its shapes at
+// once and throws Error(internal) with them; formulas stand at the kernels (backend/cpu) and in
+// each op's source.
 #pragma once
 
 #include <array>
@@ -20,7 +21,8 @@ constexpr int kOpCount = static_cast<int>(OpId::count);
 
 const Op& op(OpId id);  // its record
 
-// alpha * op(a) * op(b) + c. Leading dimensions of a (and of b) flatten to rows; b may be stored in bf16.
+// alpha * op(a) * op(b) + c. Leading dimensions of a (and of b) flatten to rows; b may be stored in
+// bf16.
 struct MatmulOptions {
   Transpose ta = Transpose::no;
   Transpose tb = Transpose::no;
@@ -41,8 +43,9 @@ struct RmsNormed {
 };
 RmsNormed rms_norm(Var x, Var w, double eps);  // [T, D], [D]
 
-// Rotates each head of x [T, H*K] by the angles of its token's position, half-split pairs (i, i + K/2) as transformers.
-// table: [P, K], row p = cos(p * f_0..K/2-1), sin(p * f_0..K/2-1); positions: [T] i32 < P.
+// Rotates each head of x [T, H*K] by the angles of its token's position, half-split pairs (i, i +
+// K/2) as transformers. table: [P, K], row p = cos(p * f_0..K/2-1), sin(p * f_0..K/2-1); positions:
+// [T] i32 < P.
 Var rope(Var x, Var table, Var positions, const RopeAttrs& attrs);
 
 Var swiglu(Var gate, Var up);  // silu(gate) * up
@@ -51,32 +54,39 @@ struct Attended {
   Var y;    // [T, H*K]
   Var lse;  // [T, H]: log of the sum of exponentials of the scores
 };
-// Causal attention inside segments: token t sees s in [segment_start[t], t]. Head h reads kv head h / (H / H_kv).
-// q: [T, H*K]; k, v: [T, H_kv*K]; segment_start: [T] i32, non-decreasing, segment_start[t] <= t.
+// Causal attention inside segments: token t sees s in [segment_start[t], t]. Head h reads kv head h
+// / (H / H_kv). q: [T, H*K]; k, v: [T, H_kv*K]; segment_start: [T] i32, non-decreasing,
+// segment_start[t] <= t.
 Attended attention(Var q, Var k, Var v, Var segment_start, const AttentionAttrs& attrs);
 
-// Attention against a cache: token t of sequence slots[t] at positions[t] sees that slot's entries 0..positions[t].
-// caches: [S, C, H_kv*K]; a negative slot marks an unused row, whose result is 0. Not differentiable.
-Var cached_attention(Var q, Var k_cache, Var v_cache, Var slots, Var positions, const AttentionAttrs& attrs);
-void cache_write(Var cache, Var x, Var slots, Var positions);  // cache[slots[t], positions[t], :] = x[t, :]
+// Attention against a cache: token t of sequence slots[t] at positions[t] sees that slot's entries
+// 0..positions[t]. caches: [S, C, H_kv*K]; a negative slot marks an unused row, whose result is 0.
+// Not differentiable.
+Var cached_attention(Var q, Var k_cache, Var v_cache, Var slots, Var positions,
+                     const AttentionAttrs& attrs);
+void cache_write(Var cache, Var x, Var slots,
+                 Var positions);  // cache[slots[t], positions[t], :] = x[t, :]
 
 struct CrossEntropy {
   Var loss;  // [1]: sum_t weights[t] * nll[t]
   Var nll;   // [T]: -log softmax(h[t] W^T)[labels[t]], 0 where weights[t] is 0
 };
-// Output projection and cross-entropy in one, in chunks of tokens: the logits are never stored whole.
-// h: [T, D], w: [V, D], labels: [T] i32, weights: [T].
+// Output projection and cross-entropy in one, in chunks of tokens: the logits are never stored
+// whole. h: [T, D], w: [V, D], labels: [T] i32, weights: [T].
 CrossEntropy linear_cross_entropy(Var h, Var w, Var labels, Var weights);
 
-// x * mask / (1 - p); the mask is a function of (seed, stream, step, element). step: [2] i32 {step, micro step}.
+// x * mask / (1 - p); the mask is a function of (seed, stream, step, element). step: [2] i32 {step,
+// micro step}.
 Var dropout(Var x, Var step, const DropoutAttrs& attrs);
 
-Var fold(Var x, const FoldAttrs& attrs);      // [T, N] -> [T, R]: sums of the groups
-Var unfold(Var z, const FoldAttrs& attrs);    // [T, R] -> [T, N]: every member gets its group's value; fold's transpose
+Var fold(Var x, const FoldAttrs& attrs);  // [T, N] -> [T, R]: sums of the groups
+Var unfold(Var z,
+           const FoldAttrs&
+               attrs);  // [T, R] -> [T, N]: every member gets its group's value; fold's transpose
 Var resize(Var x, const ResizeAttrs& attrs);  // [T, N] -> [T, size]: cut, or extended by zeros
 
-// Cuts (or circularly extends) x to blocks of R features and rotates block b by table row b (half-split pairs).
-// x: [T, in], table: [blocks, R] as for rope.
+// Cuts (or circularly extends) x to blocks of R features and rotates block b by table row b
+// (half-split pairs). x: [T, in], table: [blocks, R] as for rope.
 Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs);
 
 void accumulate(Var target, Var x);  // target += x; target is bound memory
@@ -84,8 +94,8 @@ void clear(Var target);              // target = 0
 
 Var squared_norm(Var x);  // [1]: sum of squares, in fixed chunks
 
-// One AdamW step over flat blocks. gradient_norm2: [1], the squared global norm for clipping; a non-finite one skips
-// the update. hyper: [3] f64 {learning rate, 1 - beta1^t, 1 - beta2^t}.
+// One AdamW step over flat blocks. gradient_norm2: [1], the squared global norm for clipping; a
+// non-finite one skips the update. hyper: [3] f64 {learning rate, 1 - beta1^t, 1 - beta2^t}.
 struct AdamWState {
   Var parameters, gradients, exp_avg, exp_avg_sq;
 };

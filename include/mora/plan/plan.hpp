@@ -1,9 +1,9 @@
-// Plan: when and where. Fixes, once, the order of a graph's nodes and the place of every value, so that a run only
-// walks a list of kernels and allocates nothing.
+// Plan: when and where. Fixes, once, the order of a graph's nodes and the place of every value, so
+// that a run only walks a list of kernels and allocates nothing.
 //
-// Making a plan: dead nodes are dropped, additions are fused into matrix products, values get lifetimes, an output
-// takes over the memory of an input that dies (Op::inplace), and the rest is laid out in one block. Two values that
-// live at the same time never share a byte.
+// Making a plan: dead nodes are dropped, additions are fused into matrix products, values get
+// lifetimes, an output takes over the memory of an input that dies (Op::inplace), and the rest is
+// laid out in one block. Two values that live at the same time never share a byte.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@
 
 namespace mora {
 
-// One block of memory that several plans use in turn (they never run at the same time). Grows when a larger plan is
-// made; plans find the new place at their next run.
+// One block of memory that several plans use in turn (they never run at the same time). Grows when
+// a larger plan is made; plans find the new place at their next run.
 class Workspace {
  public:
   void reserve(size_t bytes);
@@ -38,7 +38,8 @@ struct PlanOptions {
   Reuse fusion = Reuse::yes;
 };
 
-// A planned value's place, for reports and tests: bytes [offset, offset + bytes) from step `first` to step `last`.
+// A planned value's place, for reports and tests: bytes [offset, offset + bytes) from step `first`
+// to step `last`.
 struct Placement {
   int value;
   size_t offset, bytes;
@@ -47,23 +48,24 @@ struct Placement {
 
 class Plan {
  public:
-  // Computes `outputs` and runs every node that updates bound memory. Outputs stay valid until the workspace's next
-  // run. The graph, the backend and the workspace must outlive the plan.
-  Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend, Workspace& workspace,
-       const PlanOptions& options = {});
+  // Computes `outputs` and runs every node that updates bound memory. Outputs stay valid until the
+  // workspace's next run. The graph, the backend and the workspace must outlive the plan.
+  Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend,
+       Workspace& workspace, const PlanOptions& options = {});
   ~Plan();
   Plan(Plan&&) noexcept;
 
   void run();
   Tensor operator[](Var v) const;  // an output, or a leaf
 
-  size_t bytes() const;            // activations and scratch
+  size_t bytes() const;  // activations and scratch
   size_t steps() const;
   std::span<const Placement> placements() const;
 
-  // Runs step by step and calls `visit` after each with its scope, op and outputs: for debugging and for naming the
-  // first non-finite value.
-  using Visitor = std::function<void(std::string_view scope, std::string_view op, std::span<const Tensor> out)>;
+  // Runs step by step and calls `visit` after each with its scope, op and outputs: for debugging
+  // and for naming the first non-finite value.
+  using Visitor =
+      std::function<void(std::string_view scope, std::string_view op, std::span<const Tensor> out)>;
   void trace(const Visitor& visit);
   std::string report() const;  // steps and bytes, largest values first
 
@@ -72,7 +74,8 @@ class Plan {
   std::unique_ptr<Impl> impl_;
 };
 
-// The scope and op of the first step that makes a NaN or an infinity, or "" if none does. Runs the plan.
+// The scope and op of the first step that makes a NaN or an infinity, or "" if none does. Runs the
+// plan.
 std::string first_non_finite(Plan& plan);
 
 }  // namespace mora

@@ -1,4 +1,5 @@
-// What a run leaves for programs and for people: metrics.jsonl, summary.json, a live line and tables.
+// What a run leaves for programs and for people: metrics.jsonl, summary.json, a live line and
+// tables.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace mora {
 using MetricValue = std::variant<int64_t, double, std::string>;
 using Record = std::vector<std::pair<std::string, MetricValue>>;
 
-// One line of JSON, numbers in full precision; NaN and infinities as the strings "NaN", "Infinity", "-Infinity".
+// One line of JSON, numbers in full precision; NaN and infinities as the strings "NaN", "Infinity",
+// "-Infinity".
 std::string to_json_line(const Record& record);
 
 // Appends records to a file, one a line, each flushed to the system.
@@ -54,8 +56,8 @@ std::string duration(double seconds);
 // Largest resident memory of this process so far, in bytes.
 int64_t peak_memory();
 
-// One table of several runs' summary.json, columns aligned: method, operator, rank, trainable parameters, steps, loss,
-// the scores, seconds.
+// One table of several runs' summary.json, columns aligned: method, operator, rank, trainable
+// parameters, steps, loss, the scores, seconds.
 std::string compare_runs(const std::vector<std::filesystem::path>& run_folders);
 
 }  // namespace mora

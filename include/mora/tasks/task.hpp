@@ -1,4 +1,5 @@
-// Task: the data of a run and how its result is scored. Trainer and evaluator know nothing else about it.
+// Task: the data of a run and how its result is scored. Trainer and evaluator know nothing else
+// about it.
 #pragma once
 
 #include <filesystem>
@@ -41,7 +42,8 @@ class Task {
   // Whether score() has anything to score (pretraining without validation files has not).
   virtual bool can_score() const { return true; }
 
-  // Writes what is needed to score the run again later; nothing where the configuration says it all.
+  // Writes what is needed to score the run again later; nothing where the configuration says it
+  // all.
   virtual void save_data(const std::filesystem::path& folder) const { static_cast<void>(folder); }
 };
 

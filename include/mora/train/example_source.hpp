@@ -1,4 +1,5 @@
-// ExampleSource: what a trainer needs to know of a data set. Examples are views, so that reading one allocates nothing.
+// ExampleSource: what a trainer needs to know of a data set. Examples are views, so that reading
+// one allocates nothing.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,8 @@
-// Causal attention with a streaming softmax (Milakov & Gimelshein 2018; FlashAttention-2's loop order): for a block of
-// queries the keys of its segment are visited in blocks, so only a kAttentionBlock^2 square of scores ever exists.
-//                                                       q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T, H]
+// Causal attention with a streaming softmax (Milakov & Gimelshein 2018; FlashAttention-2's loop
+// order): for a block of queries the keys of its segment are visited in blocks, so only a
+// kAttentionBlock^2 square of scores ever exists.
+//                                                       q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T,
+//                                                       H]
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -38,15 +40,15 @@ struct Forward {
     for (int64_t s = start; s < end; s += kAttentionBlock) {
       const int64_t m = std::min(kAttentionBlock, end - s);
       view.transposed(k, s, m, h, keys);
-      block_gemm<T>(n, m, head_dim, {queries, head_dim, 1}, keys, kAttentionBlock, scores, kAttentionBlock,
-                    Store::assign);
+      block_gemm<T>(n, m, head_dim, {queries, head_dim, 1}, keys, kAttentionBlock, scores,
+                    kAttentionBlock, Store::assign);
       for (int64_t i = 0; i < n; ++i) {
         const int64_t visible = std::min(m, begin + i - s + 1);
         T* row = scores + i * kAttentionBlock;
         softmax_row(row, visible, m, largest[i], total[i], sum + i * head_dim);
       }
-      block_gemm<T>(n, head_dim, m, {scores, kAttentionBlock, 1}, view.kv_row(v, s, h), view.kv_width, sum, head_dim,
-                    Store::add);
+      block_gemm<T>(n, head_dim, m, {scores, kAttentionBlock, 1}, view.kv_row(v, s, h),
+                    view.kv_width, sum, head_dim, Store::add);
     }
     for (int64_t i = 0; i < n; ++i) {
       if (y != nullptr) {
@@ -58,7 +60,8 @@ struct Forward {
     }
   }
 
-  // Turns a row of scores into weights relative to the largest score so far and rescales what was summed before.
+  // Turns a row of scores into weights relative to the largest score so far and rescales what was
+  // summed before.
   void softmax_row(T* row, int64_t visible, int64_t m, T& largest, T& total, T* sum) const {
     if (visible <= 0) {
       std::fill(row, row + m, T(0));
@@ -81,7 +84,8 @@ struct Forward {
 
 }  // namespace
 
-// y[t, h] = sum_{s = segment_start[t]}^{t} softmax_s(scale * q[t, h] . k[s, h']) v[s, h'],   h' = h / (H / H_kv)
+// y[t, h] = sum_{s = segment_start[t]}^{t} softmax_s(scale * q[t, h] . k[s, h']) v[s, h'],   h' = h
+// / (H / H_kv)
 template <class T>
 void attention(const KernelArgs& args) {
   const Forward<T> forward{.view = AttentionView<T>(args),

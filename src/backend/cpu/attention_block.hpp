@@ -12,7 +12,8 @@ constexpr int64_t kMaxHeadDim = 256;  // blocks live on the stack
 inline void check_head_dim(const OpCall& call) {
   const int64_t head_dim = call.in[0].shape.last() / call.attrs.as<AttentionAttrs>().heads;
   if (head_dim > kMaxHeadDim) {
-    fail(ErrorKind::data, "head_dim is ", head_dim, "; attention on the CPU takes at most ", kMaxHeadDim);
+    fail(ErrorKind::data, "head_dim is ", head_dim, "; attention on the CPU takes at most ",
+         kMaxHeadDim);
   }
 }
 
@@ -31,8 +32,12 @@ struct AttentionView {
     scale = static_cast<T>(attrs.scale);
   }
 
-  const T* kv_row(const T* x, int64_t token, int64_t h) const { return x + token * kv_width + h / group * head_dim; }
-  const T* row(const T* x, int64_t token, int64_t h) const { return x + token * width + h * head_dim; }
+  const T* kv_row(const T* x, int64_t token, int64_t h) const {
+    return x + token * kv_width + h / group * head_dim;
+  }
+  const T* row(const T* x, int64_t token, int64_t h) const {
+    return x + token * width + h * head_dim;
+  }
 
   // out[i, :] = scale * q[begin + i, h]
   void scaled_queries(const T* q, int64_t begin, int64_t n, int64_t h, T* out) const {

@@ -1,6 +1,7 @@
-// The gradient of attention, recomputing the weights P from the saved log-sum-exp (FlashAttention-2, Algorithm 2).
-// One task is one head of one segment, so no two tasks write the same memory; with grouped queries each query head
-// keeps its own dk, dv, which are added in the order of heads afterwards.
+// The gradient of attention, recomputing the weights P from the saved log-sum-exp
+// (FlashAttention-2, Algorithm 2). One task is one head of one segment, so no two tasks write the
+// same memory; with grouped queries each query head keeps its own dk, dv, which are added in the
+// order of heads afterwards.
 #include <algorithm>
 
 #include "backend/cpu/attention_block.hpp"
@@ -10,11 +11,17 @@ namespace mora::cpu {
 
 namespace {
 
-size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+size_t aligned(size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
-bool grouped(const AttentionAttrs& attrs) { return attrs.heads != attrs.kv_heads; }
+bool grouped(const AttentionAttrs& attrs) {
+  return attrs.heads != attrs.kv_heads;
+}
 
-size_t starts_bytes(int64_t tokens) { return aligned(static_cast<size_t>(tokens + 1) * sizeof(int32_t)); }
+size_t starts_bytes(int64_t tokens) {
+  return aligned(static_cast<size_t>(tokens + 1) * sizeof(int32_t));
+}
 
 }  // namespace
 
@@ -35,7 +42,9 @@ struct Backward {
   const T *q, *k, *v, *y, *lse, *dy;
   T *dq, *dk, *dv;  // [T, H*K] each
 
-  T* grad_row(T* x, int64_t token, int64_t h) const { return x + token * view.width + h * view.head_dim; }
+  T* grad_row(T* x, int64_t token, int64_t h) const {
+    return x + token * view.width + h * view.head_dim;
+  }
 
   void zero(T* x, int64_t begin, int64_t end, int64_t h) const {
     for (int64_t t = begin; t < end; ++t) std::fill_n(grad_row(x, t, h), view.head_dim, T(0));
@@ -58,12 +67,16 @@ struct Backward {
   }
 
   // Queries [t, t + n) against keys [s, s + m):
-  //   P = exp(scale q k^T - lse),  dv += P^T dy,  dS = scale * P * (dy v^T - sum(dy * y)),  dq += dS k,  dk += dS^T q
-  void square(int64_t t, int64_t n, int64_t s, int64_t m, int64_t h, const T* keys, const T* values) const {
+  //   P = exp(scale q k^T - lse),  dv += P^T dy,  dS = scale * P * (dy v^T - sum(dy * y)),  dq +=
+  //   dS k,  dk += dS^T q
+  void square(int64_t t, int64_t n, int64_t s, int64_t m, int64_t h, const T* keys,
+              const T* values) const {
     const int64_t head_dim = view.head_dim, ld = kAttentionBlock;
     alignas(64) T p[kAttentionBlock * kAttentionBlock], dp[kAttentionBlock * kAttentionBlock];
-    block_gemm<T>(n, m, head_dim, {view.row(q, t, h), view.width, 1}, keys, ld, p, ld, Store::assign);
-    block_gemm<T>(n, m, head_dim, {view.row(dy, t, h), view.width, 1}, values, ld, dp, ld, Store::assign);
+    block_gemm<T>(n, m, head_dim, {view.row(q, t, h), view.width, 1}, keys, ld, p, ld,
+                  Store::assign);
+    block_gemm<T>(n, m, head_dim, {view.row(dy, t, h), view.width, 1}, values, ld, dp, ld,
+                  Store::assign);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t visible = std::clamp<int64_t>(t + i - s + 1, 0, m);
       const T shift = lse[(t + i) * view.heads + h];
@@ -77,9 +90,12 @@ struct Backward {
       std::fill(dr + visible, dr + m, T(0));
     }
     const Strided<T> p_t{p, 1, ld}, ds{dp, ld, 1}, ds_t{dp, 1, ld};
-    block_gemm<T>(m, head_dim, n, p_t, view.row(dy, t, h), view.width, grad_row(dv, s, h), view.width, Store::add);
-    block_gemm<T>(m, head_dim, n, ds_t, view.row(q, t, h), view.width, grad_row(dk, s, h), view.width, Store::add);
-    block_gemm<T>(n, head_dim, m, ds, view.kv_row(k, s, h), view.kv_width, grad_row(dq, t, h), view.width, Store::add);
+    block_gemm<T>(m, head_dim, n, p_t, view.row(dy, t, h), view.width, grad_row(dv, s, h),
+                  view.width, Store::add);
+    block_gemm<T>(m, head_dim, n, ds_t, view.row(q, t, h), view.width, grad_row(dk, s, h),
+                  view.width, Store::add);
+    block_gemm<T>(n, head_dim, m, ds, view.kv_row(k, s, h), view.kv_width, grad_row(dq, t, h),
+                  view.width, Store::add);
   }
 };
 
@@ -91,7 +107,8 @@ void sum_groups(const AttentionView<T>& view, const T* x, int64_t tokens, T* out
     for (int64_t t = begin; t < end; ++t) {
       std::fill_n(out + t * view.kv_width, view.kv_width, T(0));
       for (int64_t h = 0; h < view.heads; ++h) {
-        axpy(T(1), view.row(x, t, h), out + t * view.kv_width + h / view.group * view.head_dim, view.head_dim);
+        axpy(T(1), view.row(x, t, h), out + t * view.kv_width + h / view.group * view.head_dim,
+             view.head_dim);
       }
     }
   });

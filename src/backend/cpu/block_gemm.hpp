@@ -1,6 +1,6 @@
-// C (+)= A * B for blocks that fit the cache, on one thread, without packing or allocation: the products inside
-// attention. A is read one element at a time and may have any strides (so a transposed A costs nothing); rows of B and
-// C are contiguous.
+// C (+)= A * B for blocks that fit the cache, on one thread, without packing or allocation: the
+// products inside attention. A is read one element at a time and may have any strides (so a
+// transposed A costs nothing); rows of B and C are contiguous.
 #pragma once
 
 #include "backend/cpu/simd.hpp"
@@ -19,7 +19,8 @@ namespace detail {
 
 // kRows x kVecs registers of C, summed over p in order.
 template <class T, int kRows, int kVecs>
-inline void tile(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t k, Store store_as) {
+inline void tile(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t k,
+                 Store store_as) {
   Vec<T> acc[kRows][kVecs] = {};
   for (int64_t p = 0; p < k; ++p) {
     Vec<T> bv[kVecs];
@@ -38,7 +39,8 @@ inline void tile(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64
 }
 
 template <class T>
-inline void column(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k, Store store_as) {
+inline void column(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k,
+                   Store store_as) {
   for (int64_t i = 0; i < m; ++i) {
     T s = 0;
     for (int64_t p = 0; p < k; ++p) s += a.data[i * a.row + p * a.col] * b[p * ldb];
@@ -47,11 +49,13 @@ inline void column(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 }
 
 template <class T, int kVecs>
-inline void panel(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k, Store store_as) {
+inline void panel(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k,
+                  Store store_as) {
   constexpr int kRows = 6;
   int64_t i = 0;
   auto at = [&](int64_t row) { return Strided<T>{a.data + row * a.row, a.row, a.col}; };
-  for (; i + kRows <= m; i += kRows) tile<T, kRows, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
+  for (; i + kRows <= m; i += kRows)
+    tile<T, kRows, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
   for (; i + 2 <= m; i += 2) tile<T, 2, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
   for (; i < m; ++i) tile<T, 1, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
 }
@@ -60,13 +64,14 @@ inline void panel(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int6
 
 // C[m, n] (+)= A[m, k] * B[k, n]
 template <class T>
-inline void block_gemm(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc,
-                       Store store_as) {
+inline void block_gemm(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
+                       int64_t ldc, Store store_as) {
   int64_t j = 0;
   for (; j + 2 * kLanes<T> <= n; j += 2 * kLanes<T>) {
     detail::panel<T, 2>(a, b + j, ldb, c + j, ldc, m, k, store_as);
   }
-  for (; j + kLanes<T> <= n; j += kLanes<T>) detail::panel<T, 1>(a, b + j, ldb, c + j, ldc, m, k, store_as);
+  for (; j + kLanes<T> <= n; j += kLanes<T>)
+    detail::panel<T, 1>(a, b + j, ldb, c + j, ldc, m, k, store_as);
   for (; j < n; ++j) detail::column(a, b + j, ldb, c + j, ldc, m, k, store_as);
 }
 

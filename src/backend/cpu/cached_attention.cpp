@@ -1,5 +1,7 @@
-// Attention of a few new tokens against a cache, and the cache's writer: the decoding half of attention.
-//                                              q, y: [T, H*K]  caches: [S, C, H_kv*K]  slots, positions: [T]
+// Attention of a few new tokens against a cache, and the cache's writer: the decoding half of
+// attention.
+//                                              q, y: [T, H*K]  caches: [S, C, H_kv*K]  slots,
+//                                              positions: [T]
 #include <algorithm>
 #include <limits>
 
@@ -10,7 +12,8 @@ namespace mora::cpu {
 
 namespace {
 
-// One token and head over the cache rows [0, last]; the same streaming softmax as attention, one query at a time.
+// One token and head over the cache rows [0, last]; the same streaming softmax as attention, one
+// query at a time.
 template <class T>
 void attend(const AttentionView<T>& view, const T* q, const T* k, const T* v, int64_t last, T* y) {
   T scores[kAttentionBlock];
@@ -42,7 +45,8 @@ void attend(const AttentionView<T>& view, const T* q, const T* k, const T* v, in
 template <class T>
 void cached_attention(const KernelArgs& args) {
   const AttentionView<T> view(args);
-  const auto *q = ptr<const T>(args.in[0]), *k = ptr<const T>(args.in[1]), *v = ptr<const T>(args.in[2]);
+  const auto *q = ptr<const T>(args.in[0]), *k = ptr<const T>(args.in[1]),
+             *v = ptr<const T>(args.in[2]);
   const auto *slots = ptr<const int32_t>(args.in[3]), *positions = ptr<const int32_t>(args.in[4]);
   auto* y = ptr<T>(args.out[0]);
   const int64_t capacity = args.in[1].shape()[1];
@@ -54,7 +58,8 @@ void cached_attention(const KernelArgs& args) {
       return;
     }
     const int64_t first = int64_t{slots[t]} * capacity;
-    attend(view, view.row(q, t, h), view.kv_row(k, first, h), view.kv_row(v, first, h), positions[t], out);
+    attend(view, view.row(q, t, h), view.kv_row(k, first, h), view.kv_row(v, first, h),
+           positions[t], out);
   });
 }
 

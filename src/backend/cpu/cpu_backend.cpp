@@ -32,13 +32,20 @@ class CpuBackend final : public Backend {
 
   Prepared prepare(const OpCall& call) const override {
     switch (call.op) {
-      case OpId::matmul: return cpu::prepare_matmul(call, provider_);
-      case OpId::linear_cross_entropy: return cpu::prepare_linear_cross_entropy(call, provider_);
-      case OpId::rms_norm_grad: return cpu::prepare_rms_norm_grad(call);
-      case OpId::attention: return cpu::prepare_attention(call);
-      case OpId::attention_grad: return cpu::prepare_attention_grad(call);
-      case OpId::squared_norm: return cpu::prepare_squared_norm(call);
-      default: return {};
+      case OpId::matmul:
+        return cpu::prepare_matmul(call, provider_);
+      case OpId::linear_cross_entropy:
+        return cpu::prepare_linear_cross_entropy(call, provider_);
+      case OpId::rms_norm_grad:
+        return cpu::prepare_rms_norm_grad(call);
+      case OpId::attention:
+        return cpu::prepare_attention(call);
+      case OpId::attention_grad:
+        return cpu::prepare_attention_grad(call);
+      case OpId::squared_norm:
+        return cpu::prepare_squared_norm(call);
+      default:
+        return {};
     }
   }
 
@@ -50,8 +57,10 @@ class CpuBackend final : public Backend {
 
 std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider) {
   if (provider == MatmulProvider::onednn && !has_onednn()) {
-    fail(ErrorKind::usage, "engine.matmul: this program was built without oneDNN; install libdnnl-dev and build again, "
-                           "or choose \"eigen\"");
+    fail(ErrorKind::usage,
+         "engine.matmul: this program was built without oneDNN; install libdnnl-dev and build "
+         "again, "
+         "or choose \"eigen\"");
   }
   return std::make_unique<CpuBackend>(provider);
 }

@@ -1,5 +1,6 @@
-// y[i] = x[i] * keep(i) / (1 - p). keep is a function of (seed, stream, step, micro step, i) by Philox, so neither the
-// number of threads nor a restart changes it, and the gradient recomputes it.
+// y[i] = x[i] * keep(i) / (1 - p). keep is a function of (seed, stream, step, micro step, i) by
+// Philox, so neither the number of threads nor a restart changes it, and the gradient recomputes
+// it.
 #include "backend/cpu/kernels.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/core/random.hpp"
@@ -12,7 +13,8 @@ void dropout(const KernelArgs& args) {
   const auto* x = ptr<const T>(args.in[0]);
   const auto* step = ptr<const int32_t>(args.in[1]);
   auto* y = ptr<T>(args.out[0]);
-  const auto limit = static_cast<uint64_t>(attrs.p * 0x1p32);  // kept where the bits are not below this
+  const auto limit =
+      static_cast<uint64_t>(attrs.p * 0x1p32);  // kept where the bits are not below this
   const T factor = static_cast<T>(1.0 / (1.0 - attrs.p));
   const std::array<uint32_t, 2> key = {
       static_cast<uint32_t>(attrs.seed),

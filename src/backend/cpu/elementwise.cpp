@@ -39,10 +39,14 @@ void cast_elements(const Tensor& from, const Tensor& to) {
 template <class From>
 void cast_from(const Tensor& from, const Tensor& to) {
   switch (to.dtype()) {
-    case DType::f32: return cast_elements<From, float>(from, to);
-    case DType::bf16: return cast_elements<From, bf16>(from, to);
-    case DType::f64: return cast_elements<From, double>(from, to);
-    case DType::i32: return;
+    case DType::f32:
+      return cast_elements<From, float>(from, to);
+    case DType::bf16:
+      return cast_elements<From, bf16>(from, to);
+    case DType::f64:
+      return cast_elements<From, double>(from, to);
+    case DType::i32:
+      return;
   }
 }
 
@@ -69,10 +73,14 @@ void scale_by(const KernelArgs& args) {
 template <class T>
 void cast(const KernelArgs& args) {
   switch (args.in[0].dtype()) {
-    case DType::f32: return cast_from<float>(args.in[0], args.out[0]);
-    case DType::bf16: return cast_from<bf16>(args.in[0], args.out[0]);
-    case DType::f64: return cast_from<double>(args.in[0], args.out[0]);
-    case DType::i32: return;
+    case DType::f32:
+      return cast_from<float>(args.in[0], args.out[0]);
+    case DType::bf16:
+      return cast_from<bf16>(args.in[0], args.out[0]);
+    case DType::f64:
+      return cast_from<double>(args.in[0], args.out[0]);
+    case DType::i32:
+      return;
   }
 }
 
@@ -87,7 +95,8 @@ void swiglu(const KernelArgs& args) {
 // With s = sigmoid(g):  dg = dy * u * s * (1 + g (1 - s)),  du = dy * g * s
 template <class T>
 void swiglu_grad(const KernelArgs& args) {
-  const auto *g = ptr<const T>(args.in[0]), *u = ptr<const T>(args.in[1]), *dy = ptr<const T>(args.in[2]);
+  const auto *g = ptr<const T>(args.in[0]), *u = ptr<const T>(args.in[1]),
+             *dy = ptr<const T>(args.in[2]);
   auto *dg = ptr<T>(args.out[0]), *du = ptr<T>(args.out[1]);
   const int64_t n = args.in[0].elements();
   if (dg != nullptr && du != nullptr) {

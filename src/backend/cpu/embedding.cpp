@@ -46,9 +46,11 @@ void embedding_grad(const KernelArgs& args) {
   const auto* dy = ptr<const T>(args.in[0]);
   const auto* ids = ptr<const int32_t>(args.in[1]);
   auto* out = ptr<T>(args.out[0]);
-  const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last(), rows = args.out[0].shape()[0];
+  const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last(),
+                rows = args.out[0].shape()[0];
   parallel_pieces(width, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t v = 0; v < rows; ++v) std::fill(out + v * width + begin, out + v * width + end, T(0));
+    for (int64_t v = 0; v < rows; ++v)
+      std::fill(out + v * width + begin, out + v * width + end, T(0));
     for (int64_t t = 0; t < tokens; ++t) {
       T* row = out + int64_t{ids[t]} * width;
       for (int64_t d = begin; d < end; ++d) row[d] += dy[t * width + d];

@@ -1,6 +1,7 @@
-// fold, unfold and resize: sums over groups of features, their transpose, and cutting or extending by zeros.
-//   fold:   z[t, c] = sum of x[t, p mod N] over extended positions p with group(p) = c       x: [T, N]  z: [T, R]
-//   unfold: y[t, p mod N] += z[t, group(p)]                                                  z: [T, R]  y: [T, N]
+// fold, unfold and resize: sums over groups of features, their transpose, and cutting or extending
+// by zeros.
+//   fold:   z[t, c] = sum of x[t, p mod N] over extended positions p with group(p) = c       x: [T,
+//   N]  z: [T, R] unfold: y[t, p mod N] += z[t, group(p)] z: [T, R]  y: [T, N]
 #include <algorithm>
 
 #include "backend/cpu/kernels.hpp"
@@ -10,8 +11,8 @@ namespace mora::cpu {
 
 namespace {
 
-// Visits the pairs (group, feature) of a grouping as runs f(group, group_step, feature, length): feature + i belongs
-// to group + i * group_step.
+// Visits the pairs (group, feature) of a grouping as runs f(group, group_step, feature, length):
+// feature + i belongs to group + i * group_step.
 template <class Visit>
 void strided_runs(int64_t features, int64_t groups, Padding padding, const Visit& visit) {
   const int64_t whole = (features + groups - 1) / groups * groups;
@@ -50,9 +51,10 @@ void each_row(const KernelArgs& args, const Row& row) {
   const auto* x = ptr<const T>(args.in[0]);
   auto* y = ptr<T>(args.out[0]);
   const int64_t n = args.in[0].shape().last(), m = args.out[0].shape().last();
-  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) row(x + t * n, y + t * m);
-  });
+  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t t = begin; t < end; ++t) row(x + t * n, y + t * m);
+                  });
 }
 
 }  // namespace
@@ -63,13 +65,14 @@ void fold(const KernelArgs& args) {
   const int64_t features = args.in[0].shape().last(), groups = attrs.size;
   each_row<T>(args, [&](const T* x, T* z) {
     std::fill_n(z, groups, T(0));
-    runs(features, groups, attrs, [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
-      if (step == 1) {
-        for (int64_t i = 0; i < length; ++i) z[group + i] += x[feature + i];
-      } else {
-        for (int64_t i = 0; i < length; ++i) z[group] += x[feature + i];
-      }
-    });
+    runs(features, groups, attrs,
+         [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
+           if (step == 1) {
+             for (int64_t i = 0; i < length; ++i) z[group + i] += x[feature + i];
+           } else {
+             for (int64_t i = 0; i < length; ++i) z[group] += x[feature + i];
+           }
+         });
   });
 }
 
@@ -79,13 +82,14 @@ void unfold(const KernelArgs& args) {
   const int64_t features = attrs.size, groups = args.in[0].shape().last();
   each_row<T>(args, [&](const T* z, T* y) {
     std::fill_n(y, features, T(0));
-    runs(features, groups, attrs, [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
-      if (step == 1) {
-        for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group + i];
-      } else {
-        for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group];
-      }
-    });
+    runs(features, groups, attrs,
+         [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
+           if (step == 1) {
+             for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group + i];
+           } else {
+             for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group];
+           }
+         });
   });
 }
 

@@ -1,5 +1,5 @@
-// The CPU's kernels: one function template per operation, instantiated for float and double in its own file. A missing
-// one is an undefined reference when the table in cpu_backend.cpp is linked.
+// The CPU's kernels: one function template per operation, instantiated for float and double in its
+// own file. A missing one is an undefined reference when the table in cpu_backend.cpp is linked.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace mora::cpu {
 #include "mora/ops/ops.def"
 #undef MORA_OP
 
-#define MORA_CPU_KERNEL(name)                     \
-  template void name<float>(const KernelArgs&);   \
+#define MORA_CPU_KERNEL(name)                   \
+  template void name<float>(const KernelArgs&); \
   template void name<double>(const KernelArgs&);
 
 // What some kernels need before they run; see Backend::prepare.
@@ -32,10 +32,13 @@ T* ptr(const Tensor& t) {
   return static_cast<T*>(t.data);
 }
 
-// Elements per piece for loops that only stream memory: large enough to hide the cost of a parallel region.
+// Elements per piece for loops that only stream memory: large enough to hide the cost of a parallel
+// region.
 constexpr int64_t kStreamPiece = 16384;
 
 // Rows per piece so that a piece holds about kStreamPiece elements; depends on the shape only.
-inline int64_t rows_per_piece(int64_t width) { return std::max<int64_t>(1, kStreamPiece / std::max<int64_t>(width, 1)); }
+inline int64_t rows_per_piece(int64_t width) {
+  return std::max<int64_t>(1, kStreamPiece / std::max<int64_t>(width, 1));
+}
 
 }  // namespace mora::cpu

@@ -1,8 +1,10 @@
 // loss = sum_t weights[t] * nll[t],  nll[t] = log sum_v exp(z[t, v]) - z[t, labels[t]],  z = h W^T
-// dh = dz W,  dW = dz^T h,  dz[t, v] = weights[t] * (softmax(z[t])[v] - [v = labels[t]])     (for a loss gradient of 1)
+// dh = dz W,  dW = dz^T h,  dz[t, v] = weights[t] * (softmax(z[t])[v] - [v = labels[t]])     (for a
+// loss gradient of 1)
 //
 // Works in chunks of tokens: only one chunk of logits exists at a time, and dz takes its place.
-//                                                                                h, dh: [T, D]  W, dW: [V, D]
+//                                                                                h, dh: [T, D]  W,
+//                                                                                dW: [V, D]
 #include <algorithm>
 #include <cmath>
 
@@ -15,7 +17,8 @@ namespace mora::cpu {
 
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 24;  // logits held at once, unless that is fewer than kLeastRows
+constexpr int64_t kChunkElements =
+    int64_t{1} << 24;  // logits held at once, unless that is fewer than kLeastRows
 constexpr int64_t kLeastRows = 64, kMostRows = 1024;
 
 // The products for chunks of one length.
@@ -35,13 +38,16 @@ ChunkProducts make_products(const OpCall& call, int64_t rows, MatmulProvider pro
   const DType dtype = call.in[0].dtype, w = call.in[1].dtype;
   ChunkProducts p{.rows = rows, .logits = {}, .dh = {}, .dw_first = {}, .dw_next = {}};
   if (rows == 0) return p;
-  p.logits = prepare_product({.m = rows, .k = width, .n = vocab, .tb = Transpose::yes, .dtype = dtype, .b_dtype = w},
-                             provider);
+  p.logits = prepare_product(
+      {.m = rows, .k = width, .n = vocab, .tb = Transpose::yes, .dtype = dtype, .b_dtype = w},
+      provider);
   if (call.read[2]) {
-    p.dh = prepare_product({.m = rows, .k = vocab, .n = width, .dtype = dtype, .b_dtype = w}, provider);
+    p.dh = prepare_product({.m = rows, .k = vocab, .n = width, .dtype = dtype, .b_dtype = w},
+                           provider);
   }
   if (call.read[3]) {
-    ProductShape dw{.m = vocab, .k = rows, .n = width, .ta = Transpose::yes, .dtype = dtype, .b_dtype = dtype};
+    ProductShape dw{
+        .m = vocab, .k = rows, .n = width, .ta = Transpose::yes, .dtype = dtype, .b_dtype = dtype};
     p.dw_first = prepare_product(dw, provider);
     dw.addend = Addend::result;
     p.dw_next = prepare_product(dw, provider);
@@ -62,12 +68,15 @@ size_t most_scratch(const ChunkProducts& p) {
 Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider) {
   const int64_t tokens = call.in[0].shape[0], vocab = std::max<int64_t>(call.in[1].shape[0], 1);
   auto state = std::make_shared<State>();
-  state->chunk = std::min(std::clamp(kChunkElements / vocab, kLeastRows, kMostRows), std::max<int64_t>(tokens, 1));
+  state->chunk = std::min(std::clamp(kChunkElements / vocab, kLeastRows, kMostRows),
+                          std::max<int64_t>(tokens, 1));
   state->whole = make_products(call, std::min(state->chunk, tokens), provider);
   state->rest = make_products(call, tokens % state->chunk, provider);
-  state->logits_bytes = (static_cast<size_t>(state->chunk * vocab) * size_of(call.in[0].dtype) + 63) / 64 * 64;
+  state->logits_bytes =
+      (static_cast<size_t>(state->chunk * vocab) * size_of(call.in[0].dtype) + 63) / 64 * 64;
   state->product_bytes = std::max(most_scratch(state->whole), most_scratch(state->rest));
-  const size_t nll_bytes = static_cast<size_t>(tokens) * size_of(call.in[0].dtype);  // in case nobody reads nll
+  const size_t nll_bytes =
+      static_cast<size_t>(tokens) * size_of(call.in[0].dtype);  // in case nobody reads nll
   return {state->logits_bytes + state->product_bytes + nll_bytes, state};
 }
 
@@ -104,10 +113,12 @@ void linear_cross_entropy(const KernelArgs& args) {
   const auto& state = *static_cast<const State*>(args.state);
   const auto *h = ptr<const T>(args.in[0]), *weights = ptr<const T>(args.in[3]);
   const auto* labels = ptr<const int32_t>(args.in[2]);
-  const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last(), vocab = args.in[1].shape()[0];
+  const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last(),
+                vocab = args.in[1].shape()[0];
   auto* z = static_cast<T*>(args.scratch);
   auto* products = static_cast<std::byte*>(args.scratch) + state.logits_bytes;
-  auto* nll = args.out[1] ? ptr<T>(args.out[1]) : reinterpret_cast<T*>(products + state.product_bytes);
+  auto* nll =
+      args.out[1] ? ptr<T>(args.out[1]) : reinterpret_cast<T*>(products + state.product_bytes);
   auto *dh = ptr<T>(args.out[2]), *dw = ptr<T>(args.out[3]);
   if (dw != nullptr && tokens == 0) std::fill_n(dw, args.out[3].elements(), T(0));
   for (int64_t t = 0; t < tokens; t += state.chunk) {
@@ -123,7 +134,8 @@ void linear_cross_entropy(const KernelArgs& args) {
   }
   if (!args.out[0]) return;
   double loss = 0;
-  for (int64_t t = 0; t < tokens; ++t) loss += static_cast<double>(weights[t]) * static_cast<double>(nll[t]);
+  for (int64_t t = 0; t < tokens; ++t)
+    loss += static_cast<double>(weights[t]) * static_cast<double>(nll[t]);
   ptr<T>(args.out[0])[0] = static_cast<T>(loss);
 }
 

@@ -1,4 +1,5 @@
-// y = alpha * op(a) * op(b) + c                                      a: [M, K], b: [K, N] (before op), c, y: [M, N]
+// y = alpha * op(a) * op(b) + c                                      a: [M, K], b: [K, N] (before
+// op), c, y: [M, N]
 #include <cstring>
 
 #include "backend/cpu/kernels.hpp"
@@ -30,11 +31,13 @@ void matmul(const KernelArgs& args) {
   if (args.in.size() == 3 && args.in[2].data != y.data) {
     const auto* from = ptr<const std::byte>(args.in[2]);
     auto* to = ptr<std::byte>(y);
-    parallel_pieces(static_cast<int64_t>(y.bytes()), kStreamPiece * 4, [&](int64_t begin, int64_t end) {
-      std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
-    });
+    parallel_pieces(static_cast<int64_t>(y.bytes()), kStreamPiece * 4,
+                    [&](int64_t begin, int64_t end) {
+                      std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+                    });
   }
-  static_cast<const Product*>(args.state)->run(args.in[0].data, args.in[1].data, y.data, args.scratch);
+  static_cast<const Product*>(args.state)
+      ->run(args.in[0].data, args.in[1].data, y.data, args.scratch);
 }
 
 MORA_CPU_KERNEL(matmul)

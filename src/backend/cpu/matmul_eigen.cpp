@@ -1,7 +1,8 @@
-// The portable provider: Eigen's product on panels of rows or columns, one panel per thread at a time. The panels
-// depend on the shape only, so the bits do not depend on the number of threads.
+// The portable provider: Eigen's product on panels of rows or columns, one panel per thread at a
+// time. The panels depend on the shape only, so the bits do not depend on the number of threads.
 //
-// Eigen packs into stack memory up to the limit below and would call malloc beyond it; its own threads allocate, too.
+// Eigen packs into stack memory up to the limit below and would call malloc beyond it; its own
+// threads allocate, too.
 #define EIGEN_DONT_PARALLELIZE
 #define EIGEN_STACK_ALLOCATION_LIMIT (4 << 20)
 #include <Eigen/Core>
@@ -39,7 +40,8 @@ class EigenProduct final : public Product {
         const int64_t rows = end - begin;
         Output<T> out(pc + begin * s_.n, rows, s_.n, Eigen::OuterStride<>(s_.n));
         if (s_.ta == Transpose::no) {
-          multiply(Input<T>(pa + begin * s_.k, rows, s_.k, Eigen::OuterStride<>(s_.k)), whole_b(pb), out);
+          multiply(Input<T>(pa + begin * s_.k, rows, s_.k, Eigen::OuterStride<>(s_.k)), whole_b(pb),
+                   out);
         } else {
           multiply(Input<T>(pa + begin, s_.k, rows, Eigen::OuterStride<>(s_.m)), whole_b(pb), out);
         }
@@ -49,9 +51,11 @@ class EigenProduct final : public Product {
         const int64_t columns = end - begin;
         Output<T> out(pc + begin, s_.m, columns, Eigen::OuterStride<>(s_.n));
         if (s_.tb == Transpose::no) {
-          multiply(whole_a(pa), Input<T>(pb + begin, s_.k, columns, Eigen::OuterStride<>(s_.n)), out);
+          multiply(whole_a(pa), Input<T>(pb + begin, s_.k, columns, Eigen::OuterStride<>(s_.n)),
+                   out);
         } else {
-          multiply(whole_a(pa), Input<T>(pb + begin * s_.k, columns, s_.k, Eigen::OuterStride<>(s_.k)), out);
+          multiply(whole_a(pa),
+                   Input<T>(pb + begin * s_.k, columns, s_.k, Eigen::OuterStride<>(s_.k)), out);
         }
       });
     }

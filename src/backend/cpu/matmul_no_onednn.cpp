@@ -3,10 +3,14 @@
 
 namespace mora {
 
-bool has_onednn() { return false; }
+bool has_onednn() {
+  return false;
+}
 
 namespace cpu {
-std::unique_ptr<Product> onednn_product(const ProductShape&) { return nullptr; }
+std::unique_ptr<Product> onednn_product(const ProductShape&) {
+  return nullptr;
+}
 }  // namespace cpu
 
 }  // namespace mora

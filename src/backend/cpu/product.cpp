@@ -48,8 +48,11 @@ class WideningProduct final : public Product {
   std::unique_ptr<Product> inner_;
 };
 
-// oneDNN wins except where one side is so thin that its blocking has nothing to work on (docs/performance.md).
-bool suits_onednn(const ProductShape& s) { return std::min(s.m, s.n) >= 16; }
+// oneDNN wins except where one side is so thin that its blocking has nothing to work on
+// (docs/performance.md).
+bool suits_onednn(const ProductShape& s) {
+  return std::min(s.m, s.n) >= 16;
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Matrix products behind one interface with two providers. A product is prepared once (a library's primitive, its
-// scratch memory) and run many times without allocating.
+// Matrix products behind one interface with two providers. A product is prepared once (a library's
+// primitive, its scratch memory) and run many times without allocating.
 #pragma once
 
 #include <memory>
@@ -17,8 +17,8 @@ struct ProductShape {
   Transpose tb = Transpose::no;
   double alpha = 1.0;
   Addend addend = Addend::none;
-  DType dtype = DType::f32;     // of A and C
-  DType b_dtype = DType::f32;   // may be bf16 when dtype is f32: B is widened into scratch first
+  DType dtype = DType::f32;    // of A and C
+  DType b_dtype = DType::f32;  // may be bf16 when dtype is f32: B is widened into scratch first
 };
 
 class Product {
@@ -31,7 +31,8 @@ class Product {
 // Never null; empty dimensions, widening and the choice of the provider are handled here.
 std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvider provider);
 
-// The providers. Dimensions are positive, b_dtype equals dtype. onednn_product returns null for what it does not do.
+// The providers. Dimensions are positive, b_dtype equals dtype. onednn_product returns null for
+// what it does not do.
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
 

@@ -1,4 +1,5 @@
-// RMSNorm and its gradient.                                              x, y, dy, dx: [T, D]  w, dw: [D]  rstd: [T]
+// RMSNorm and its gradient.                                              x, y, dy, dx: [T, D]  w,
+// dw: [D]  rstd: [T]
 #include <algorithm>
 #include <cmath>
 
@@ -28,20 +29,22 @@ void rms_norm(const KernelArgs& args) {
 }
 
 namespace {
-constexpr int64_t kRows = 64;  // rows whose contribution to dw is summed before it is combined with the others
+constexpr int64_t kRows =
+    64;  // rows whose contribution to dw is summed before it is combined with the others
 }
 
 Prepared prepare_rms_norm_grad(const OpCall& call) {
   if (!call.read[1]) return {};
   const int64_t pieces = (call.in[0].shape[0] + kRows - 1) / kRows;
-  return {static_cast<size_t>(pieces * call.in[0].shape.last()) * size_of(call.in[0].dtype), nullptr};
+  return {static_cast<size_t>(pieces * call.in[0].shape.last()) * size_of(call.in[0].dtype),
+          nullptr};
 }
 
 // dx = rstd * (dy * w - x * rstd^2 * mean(dy * w * x)),   dw = sum_t dy[t] * x[t] * rstd[t]
 template <class T>
 void rms_norm_grad(const KernelArgs& args) {
-  const auto *x = ptr<const T>(args.in[0]), *w = ptr<const T>(args.in[1]), *rstd = ptr<const T>(args.in[2]),
-             *dy = ptr<const T>(args.in[3]);
+  const auto *x = ptr<const T>(args.in[0]), *w = ptr<const T>(args.in[1]),
+             *rstd = ptr<const T>(args.in[2]), *dy = ptr<const T>(args.in[3]);
   auto *dx = ptr<T>(args.out[0]), *dw = ptr<T>(args.out[1]);
   auto* partial = static_cast<T*>(args.scratch);
   const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last();
@@ -54,7 +57,8 @@ void rms_norm_grad(const KernelArgs& args) {
       if (dx != nullptr) {
         Vec<T> lanes{};
         int64_t d = 0;
-        for (; d + kLanes<T> <= width; d += kLanes<T>) lanes += load(dr + d) * load(w + d) * load(xr + d);
+        for (; d + kLanes<T> <= width; d += kLanes<T>)
+          lanes += load(dr + d) * load(w + d) * load(xr + d);
         T product = lane_sum<T>(lanes);
         for (; d < width; ++d) product += dr[d] * w[d] * xr[d];
         const T c = r * r * product / static_cast<T>(width);
@@ -68,7 +72,8 @@ void rms_norm_grad(const KernelArgs& args) {
   });
   if (dw == nullptr) return;
   std::fill(dw, dw + width, T(0));
-  for (int64_t piece = 0; piece * kRows < tokens; ++piece) axpy(T(1), partial + piece * width, dw, width);
+  for (int64_t piece = 0; piece * kRows < tokens; ++piece)
+    axpy(T(1), partial + piece * width, dw, width);
 }
 
 MORA_CPU_KERNEL(rms_norm)

@@ -12,7 +12,8 @@ void rope(const KernelArgs& args) {
   const auto *x = ptr<const T>(args.in[0]), *table = ptr<const T>(args.in[1]);
   const auto* positions = ptr<const int32_t>(args.in[2]);
   auto* y = ptr<T>(args.out[0]);
-  const int64_t head_dim = args.in[1].shape().last(), half = head_dim / 2, width = args.in[0].shape().last();
+  const int64_t head_dim = args.in[1].shape().last(), half = head_dim / 2,
+                width = args.in[0].shape().last();
   const T sign = attrs.direction == Direction::forward ? T(1) : T(-1);
   parallel_pieces(args.in[0].shape()[0], rows_per_piece(width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {

@@ -1,7 +1,9 @@
-// MoRA's rotation: X[b][c] = x[(b R + c) mod in], and for c < R/2 with the row (cos, sin) of block b
+// MoRA's rotation: X[b][c] = x[(b R + c) mod in], and for c < R/2 with the row (cos, sin) of block
+// b
 //   a[b][c]       = X[b][c] * cos[c] - X[b][c + R/2] * sin[c]
 //   a[b][c + R/2] = X[b][c + R/2] * cos[c] + X[b][c] * sin[c]
-// backward is the transpose: x[(b R + c) mod in] += the same with sin -> -sin.     x: [T, in]  a: [T, blocks * R]
+// backward is the transpose: x[(b R + c) mod in] += the same with sin -> -sin.     x: [T, in]  a:
+// [T, blocks * R]
 #include <algorithm>
 
 #include "backend/cpu/kernels.hpp"
@@ -63,15 +65,16 @@ void rotate_blocks(const KernelArgs& args) {
                          .count = args.in[1].shape()[0],
                          .width = args.in[1].shape().last(),
                          .features = forward ? n : m};
-  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      if (forward) {
-        blocks.forward(x + t * n, y + t * m);
-      } else {
-        blocks.backward(x + t * n, y + t * m);
-      }
-    }
-  });
+  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t t = begin; t < end; ++t) {
+                      if (forward) {
+                        blocks.forward(x + t * n, y + t * m);
+                      } else {
+                        blocks.backward(x + t * n, y + t * m);
+                      }
+                    }
+                  });
 }
 
 MORA_CPU_KERNEL(rotate_blocks)

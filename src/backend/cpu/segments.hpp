@@ -8,8 +8,8 @@ namespace mora::cpu {
 
 constexpr int64_t kAttentionBlock = 64;  // queries, and keys, handled at once
 
-// Writes the first token of each segment to `starts` (room for tokens + 1) and returns the number of segments;
-// starts[count] = tokens. A new segment begins where segment_start[t] = t.
+// Writes the first token of each segment to `starts` (room for tokens + 1) and returns the number
+// of segments; starts[count] = tokens. A new segment begins where segment_start[t] = t.
 inline int64_t find_segments(const int32_t* segment_start, int64_t tokens, int32_t* starts) {
   int64_t count = 0;
   for (int64_t t = 0; t < tokens; ++t) {
@@ -19,11 +19,13 @@ inline int64_t find_segments(const int32_t* segment_start, int64_t tokens, int32
   return count;
 }
 
-// Writes the first query of each block to `starts` (room for tokens + 1): no block crosses a segment.
+// Writes the first query of each block to `starts` (room for tokens + 1): no block crosses a
+// segment.
 inline int64_t find_query_blocks(const int32_t* segment_start, int64_t tokens, int32_t* starts) {
   int64_t count = 0;
   for (int64_t t = 0; t < tokens; ++t) {
-    if (t == 0 || (t - segment_start[t]) % kAttentionBlock == 0) starts[count++] = static_cast<int32_t>(t);
+    if (t == 0 || (t - segment_start[t]) % kAttentionBlock == 0)
+      starts[count++] = static_cast<int32_t>(t);
   }
   starts[count] = static_cast<int32_t>(tokens);
   return count;

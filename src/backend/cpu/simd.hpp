@@ -1,5 +1,5 @@
-// Vectors through the compiler's vector extensions: 64 bytes, which the compiler splits on narrower processors, so the
-// order of every sum is the same on all of them.
+// Vectors through the compiler's vector extensions: 64 bytes, which the compiler splits on narrower
+// processors, so the order of every sum is the same on all of them.
 #pragma once
 
 #include <bit>
@@ -62,11 +62,13 @@ inline void axpy(T alpha, const T* x, T* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] += alpha * x[i];
 }
 
-// e^x. In float: 2^n * p(r) with |r| <= ln2/2 and a polynomial of degree 7, within 2 ulp; plain arithmetic, so that
-// loops over it vectorise. Below -87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
+// e^x. In float: 2^n * p(r) with |r| <= ln2/2 and a polynomial of degree 7, within 2 ulp; plain
+// arithmetic, so that loops over it vectorise. Below -87.3 the result is 0, above 88.7 infinity;
+// NaN stays NaN.
 inline float exponential(float x) {
   const float clamped = x < -87.33654f ? -87.33654f : (x > 88.72283f ? 88.72283f : x);
-  const float shifted = clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest integer
+  const float shifted =
+      clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest integer
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9841270e-4f;
@@ -83,7 +85,9 @@ inline float exponential(float x) {
   const float finite = x < -87.33654f ? 0.0f : (x > 88.72283f ? INFINITY : result);
   return x == x ? finite : x;  // adding to the bits of a NaN may have made a number of it
 }
-inline double exponential(double x) { return std::exp(x); }
+inline double exponential(double x) {
+  return std::exp(x);
+}
 
 template <class T>
 inline T sigmoid(T x) {

@@ -14,17 +14,19 @@ template <class T>
 void accumulate(const KernelArgs& args) {
   auto* target = ptr<T>(args.in[0]);
   const auto* x = ptr<const T>(args.in[1]);
-  parallel_pieces(args.in[1].elements(), kStreamPiece,
-                  [&](int64_t begin, int64_t end) { axpy(T(1), x + begin, target + begin, end - begin); });
+  parallel_pieces(args.in[1].elements(), kStreamPiece, [&](int64_t begin, int64_t end) {
+    axpy(T(1), x + begin, target + begin, end - begin);
+  });
 }
 
 // target = 0
 template <class T>
 void clear(const KernelArgs& args) {
   auto* target = ptr<std::byte>(args.in[0]);
-  parallel_pieces(static_cast<int64_t>(args.in[0].bytes()), kStreamPiece * 4, [&](int64_t begin, int64_t end) {
-    std::memset(target + begin, 0, static_cast<size_t>(end - begin));
-  });
+  parallel_pieces(static_cast<int64_t>(args.in[0].bytes()), kStreamPiece * 4,
+                  [&](int64_t begin, int64_t end) {
+                    std::memset(target + begin, 0, static_cast<size_t>(end - begin));
+                  });
 }
 
 Prepared prepare_squared_norm(const OpCall& call) {
@@ -42,7 +44,8 @@ void squared_norm(const KernelArgs& args) {
     double lanes[8] = {};
     int64_t i = begin;
     for (; i + 8 <= end; i += 8) {
-      for (int64_t j = 0; j < 8; ++j) lanes[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+      for (int64_t j = 0; j < 8; ++j)
+        lanes[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
     }
     for (; i < end; ++i) lanes[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
     double sum = 0;
@@ -54,7 +57,8 @@ void squared_norm(const KernelArgs& args) {
   ptr<T>(args.out[0])[0] = static_cast<T>(total);
 }
 
-// AdamW (Loshchilov & Hutter 2019) in the order of torch.optim.AdamW, after torch's clip_grad_norm_:
+// AdamW (Loshchilov & Hutter 2019) in the order of torch.optim.AdamW, after torch's
+// clip_grad_norm_:
 //   g *= min(1, max_norm / (norm + 1e-6));  p *= 1 - lr * wd
 //   m += (1 - b1) (g - m);  v = b2 v + (1 - b2) g^2;  p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)
 // A norm that is not finite leaves everything untouched.
@@ -67,8 +71,11 @@ void adamw(const KernelArgs& args) {
   if (!std::isfinite(norm)) return;
   const auto* hyper = ptr<const double>(args.in[5]);
   const double lr = hyper[0];
-  const T clip = attrs.max_grad_norm > 0 ? static_cast<T>(std::min(1.0, attrs.max_grad_norm / (norm + 1e-6))) : T(1);
-  const T decay = static_cast<T>(1.0 - lr * attrs.weight_decay), step = static_cast<T>(lr / hyper[1]);
+  const T clip = attrs.max_grad_norm > 0
+                     ? static_cast<T>(std::min(1.0, attrs.max_grad_norm / (norm + 1e-6)))
+                     : T(1);
+  const T decay = static_cast<T>(1.0 - lr * attrs.weight_decay),
+          step = static_cast<T>(lr / hyper[1]);
   const T first = static_cast<T>(1.0 - attrs.beta1), second = static_cast<T>(attrs.beta2),
           rest = static_cast<T>(1.0 - attrs.beta2);
   const T root = static_cast<T>(std::sqrt(hyper[2])), eps = static_cast<T>(attrs.eps);
