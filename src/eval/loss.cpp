@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "train/step_graph.hpp"
+#include "mora/train/batch_tensors.hpp"
 
 namespace mora {
 

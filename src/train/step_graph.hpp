@@ -4,18 +4,9 @@
 #include "mora/config/run_config.hpp"
 #include "mora/models/llama.hpp"
 #include "mora/plan/plan.hpp"
-#include "mora/train/example_source.hpp"
+#include "mora/train/batch_tensors.hpp"
 
 namespace mora {
-
-// The tensors through which a packed batch reaches a graph.
-struct BatchTensors {
-  OwnedTensor tokens, positions, segment_start, labels, weights;
-
-  BatchTensors(int64_t capacity, DType working);
-  // Copies the batch; every weight is multiplied by `factor`.
-  void fill(const Batch& batch, double factor);
-};
 
 // Forward and backward of one micro-batch: gradients are added to each trained parameter's `grad`.
 struct MicroGraph {
