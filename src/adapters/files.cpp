@@ -113,14 +113,23 @@ void refuse_unsupported(const JsonView& json) {
   }
 }
 
-void read_operator(const JsonView& json, const SafetensorsFile& file, AdapterConfig& c) {
+// The operator by our names, if the file has them.
+bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
   const auto& data = file.metadata();
-  if (const auto named = data.find("mora.operator"); named != data.end()) {
-    c.operation = named->second;
-    if (const auto grouping = data.find("mora.grouping"); grouping != data.end())
-      c.grouping = grouping->second;
-    return;
+  const auto named = data.find("mora.operator"), grouping = data.find("mora.grouping");
+  if (named == data.end()) return false;
+  c.operation = named->second;
+  if (grouping != data.end()) c.grouping = grouping->second;
+  if (type_number(c) == 0 && c.operation != "decoupling" && c.operation != "truncation") {
+    fail(ErrorKind::data, file.path().string(), ": the metadata name the operator \"",
+         printable(c.operation), "\" with grouping \"", printable(c.grouping),
+         "\", which this program does not have");
   }
+  return true;
+}
+
+void read_operator(const JsonView& json, const SafetensorsFile& file, AdapterConfig& c) {
+  if (read_named_operator(file, c)) return;
   const int64_t number = json.has("mora_type") ? json.at("mora_type").integer() : 1;
   const auto type = std::ranges::find(kTypes, number, &MoraType::number);
   if (type == std::end(kTypes)) json.at("mora_type").wrong("known types are 1, 2, 3, 4 and 6");
@@ -151,6 +160,32 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
   return c;
 }
 
+namespace {
+
+std::string problem_of(const SafetensorsFile& file, const std::string& name, const Parameter& p) {
+  if (!file.contains(name)) return str("\n  missing: ", name, " ", p.shape);
+  const TensorInfo& info = file.info(name);
+  if (!std::ranges::equal(info.shape, p.shape.dims())) {
+    return str("\n  wrong shape: ", name, " is ", info, ", the model and rank ask for ", p.shape);
+  }
+  const bool real =
+      info.dtype == "F32" || info.dtype == "BF16" || info.dtype == "F16" || info.dtype == "F64";
+  return real ? "" : str("\n  wrong type: ", name, " is ", info, ", expected floating point");
+}
+
+// MoRA's lora_B stands in the file as a copy of lora_A; the authors' code applies the copy.
+std::string problem_of_surplus(const SafetensorsFile& file, const std::string& name,
+                               const std::set<std::string>& expected) {
+  const std::string a =
+      name.ends_with(kB) ? str(std::string_view(name).substr(0, name.size() - kB.size()), kA) : "";
+  if (!expected.contains(a)) return str("\n  unexpected: ", printable(name), " ", file.info(name));
+  if (file.contains(a) && !std::ranges::equal(file.bytes(a), file.bytes(name)))
+    return str("\n  not the same as lora_A: ", name, ", of which MoRA has only one matrix");
+  return "";
+}
+
+}  // namespace
+
 void load_adapter(const fs::path& folder, ParameterStore& store) {
   const SafetensorsFile file(folder / "adapter_model.safetensors");
   std::string problems;
@@ -159,19 +194,10 @@ void load_adapter(const fs::path& folder, ParameterStore& store) {
     if (!is_adapter_parameter(p)) continue;
     const std::string name = str(kPrefix, p.name);
     expected.insert(name);
-    if (!file.contains(name)) {
-      problems += str("\n  missing: ", name, " ", p.shape);
-    } else if (!std::ranges::equal(file.info(name).shape, p.shape.dims())) {
-      problems += str("\n  wrong shape: ", name, " is ", file.info(name),
-                      ", the model and rank ask for ", p.shape);
-    }
+    problems += problem_of(file, name, p);
   }
   for (const auto& [name, info] : file.tensors()) {
-    const bool twin =
-        name.ends_with(kB) &&
-        expected.contains(str(std::string_view(name).substr(0, name.size() - kB.size()), kA));
-    if (!expected.contains(name) && !twin)
-      problems += str("\n  unexpected: ", printable(name), " ", info);
+    if (!expected.contains(name)) problems += problem_of_surplus(file, name, expected);
   }
   if (!problems.empty())
     fail(ErrorKind::data, file.path().string(), ": the adapter does not fit the model:", problems);

@@ -39,13 +39,14 @@ uint64_t Random::below(uint64_t index, uint64_t bound) const {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(bits) * bound) >> 64);
 }
 
+void permutation(const Random& random, std::span<int64_t> order) {
+  std::iota(order.begin(), order.end(), int64_t{0});
+  for (size_t i = order.size(); i-- > 1;) std::swap(order[i], order[random.below(i, i + 1)]);
+}
+
 std::vector<int64_t> permutation(const Random& random, int64_t n) {
   std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = n - 1; i > 0; --i) {
-    const auto j = random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1);
-    std::swap(order[static_cast<size_t>(i)], order[j]);
-  }
+  permutation(random, order);
   return order;
 }
 

@@ -70,8 +70,10 @@ struct Trainer::Impl {
         update_plan(update.graph, std::array{update.norm2}, backend, workspace) {}
 
   double pack_step();
+  void load(size_t index, double weight_sum);
   double run_micro_batches(double weight_sum);
-  void check_finite(double loss, double norm);
+  std::string first_non_finite(double weight_sum);
+  void check_finite(double loss, double norm, double weight_sum);
 };
 
 // Packs the step's micro-batches and returns the sum of their weights.
@@ -99,13 +101,18 @@ double scalar(const Tensor& t) {
 
 }  // namespace
 
-double Trainer::Impl::run_micro_batches(double weight_sum) {
-  double loss = 0;
+// Gives micro-batch `index` of the step to the graph.
+void Trainer::Impl::load(size_t index, double weight_sum) {
   const auto step = micro.step.as<int32_t>();
   step[0] = static_cast<int32_t>(finished);
+  step[1] = static_cast<int32_t>(index);
+  micro.batch.fill(batches[index], 1.0 / weight_sum);
+}
+
+double Trainer::Impl::run_micro_batches(double weight_sum) {
+  double loss = 0;
   for (size_t m = 0; m < batches.size(); ++m) {
-    step[1] = static_cast<int32_t>(m);
-    micro.batch.fill(batches[m], 1.0 / weight_sum);
+    load(m, weight_sum);
     micro_plan.run();
     const double part = scalar(micro_plan[micro.loss]);
     loss += part;
@@ -114,9 +121,20 @@ double Trainer::Impl::run_micro_batches(double weight_sum) {
   return loss;
 }
 
-void Trainer::Impl::check_finite(double loss, double norm) {
+// The step once more, from cleared gradients: what they hold by now would be taken for new.
+std::string Trainer::Impl::first_non_finite(double weight_sum) {
+  clear_plan.run();
+  std::string where;
+  for (size_t m = 0; m < batches.size() && where.empty(); ++m) {
+    load(m, weight_sum);
+    where = mora::first_non_finite(micro_plan);
+  }
+  return where;
+}
+
+void Trainer::Impl::check_finite(double loss, double norm, double weight_sum) {
   if (std::isfinite(loss) && std::isfinite(norm)) return;
-  const std::string where = first_non_finite(micro_plan);
+  const std::string where = first_non_finite(weight_sum);
   fail(ErrorKind::numerical, "step ", finished + 1, ": ",
        std::isfinite(loss) ? "the gradient norm" : "the loss", " is not finite",
        where.empty() ? "" : "; first seen in ", where,
@@ -167,7 +185,7 @@ StepMetrics Trainer::step() {
   if (std::isfinite(metrics.loss)) s.update_plan.run();
   metrics.grad_norm =
       std::isfinite(metrics.loss) ? std::sqrt(scalar(s.update_plan[s.update.norm2])) : metrics.loss;
-  s.check_finite(metrics.loss, metrics.grad_norm);
+  s.check_finite(metrics.loss, metrics.grad_norm, weight_sum);
   for (const Batch& batch : s.batches) metrics.tokens += batch.tokens_used;
   ++s.finished;
   return metrics;

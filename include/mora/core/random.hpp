@@ -64,7 +64,8 @@ class Random {
   uint32_t stream_;
 };
 
-// A permutation of 0..n-1, a pure function of the stream (Fisher-Yates).
+// A permutation of 0..n-1, a pure function of the stream (Fisher-Yates); n is the size of `order`.
+void permutation(const Random& random, std::span<int64_t> order);
 std::vector<int64_t> permutation(const Random& random, int64_t n);
 
 }  // namespace mora

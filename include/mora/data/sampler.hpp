@@ -11,7 +11,7 @@ namespace mora {
 std::vector<int64_t> epoch_order(uint64_t seed, int64_t epoch, int64_t n);
 
 // An endless sequence of examples: every n in a row are one epoch, each in its own order. Keeps the
-// order of one epoch at a time.
+// order of one epoch at a time, in memory of its own from the start.
 class Sampler {
  public:
   Sampler(uint64_t seed, int64_t n);  // n >= 1
