@@ -28,7 +28,3 @@ ensure_packages() {
   "${sudo[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" "${install[@]}" >/dev/null
 }
-
-# Waiting threads sleep instead of spinning: on a machine that others use, too, spinning makes every parallel region
-# wait for a time slice.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"

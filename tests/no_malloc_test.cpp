@@ -179,8 +179,6 @@ TEST_SUITE("no_malloc") {
     for (const Setting& setting : settings()) {
       INFO(text_of(setting));
       const std::vector<Counts> counts = count_steps(setting.config, "onednn", setting.overrides);
-      MESSAGE(text_of(setting), ": ", counts[0].executions, " executions, ", counts[0].allocations,
-              " allocations a step");
       for (const Counts& step : counts) {
         CHECK(step.executions > 0);
         CHECK(step.allocations == step.in_onednn);

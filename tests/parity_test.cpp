@@ -248,7 +248,8 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
     }
     const std::string prefix = method.name + ".final.";
     int compared = 0;
-    for (const auto& [name, info] : golden.tensors()) {
+    for (const auto& entry : golden.tensors()) {
+      const std::string& name = entry.first;
       if (!name.starts_with(prefix)) continue;
       const std::string tail = name.substr(prefix.size());
       const Parameter& p = find(loaded.store, tail.ends_with(".weight") ? tail : tail + ".weight");
@@ -294,7 +295,8 @@ TEST_CASE("delta and merged weight equal the authors' get_delta_weight") {
       ++compared[kind];
     }
   }
-  for (const auto& [kind, settings] : kinds) {
+  for (const auto& entry : kinds) {
+    const std::string& kind = entry.first;
     INFO(kind);
     CHECK(compared[kind] >= 11);
   }
@@ -303,7 +305,8 @@ TEST_CASE("delta and merged weight equal the authors' get_delta_weight") {
 TEST_CASE("schedules equal transformers' get_scheduler") {
   const SafetensorsFile golden(golden_folder() / "schedules.safetensors");
   CHECK(golden.tensors().size() == 6);
-  for (const auto& [name, info] : golden.tensors()) {
+  for (const auto& entry : golden.tensors()) {
+    const std::string& name = entry.first;
     INFO(name);
     const auto factors = read_doubles(golden, name);
     const std::string type = name.substr(0, name.find('.'));

@@ -17,7 +17,7 @@ out=$(cd "$2" && pwd)
 
 python3 "$root/scripts/base_model/make_hex_text.py" "$out/hex.jsonl"
 files=$(ls "$data"/books-train-*.jsonl.gz | sed 's/.*/"&",/' | tr -d '\n')
-OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec "$root/build/mora-train" --config "$root/configs/base_pretrain.json" \
+exec "$root/build/mora-train" --config "$root/configs/base_pretrain.json" \
   --set "output_dir=$out" \
   --set "data.train_files=[$files\"$out/hex.jsonl\"]" \
   --set "data.validation_files=[\"$data/books-validation.jsonl.gz\"]"

@@ -1,8 +1,6 @@
 // mora-eval: scores a finished run, or any model and adapter, and compares runs in one table.
-#include <CLI/CLI.hpp>
-#include <cstdio>
-
-#include "apps/session.hpp"
+#include "apps/command_line.hpp"
+#include "apps/waiting.hpp"
 #include "mora/adapters/files.hpp"
 #include "mora/io/file.hpp"
 #include "mora/report/metrics.hpp"
@@ -68,7 +66,7 @@ int evaluate(const Options& o) {
   for (const mora::Score& s : scores.values) record.emplace_back(s.name, s.value);
   const std::string line = mora::to_json_line(record) + "\n";
   if (!o.json.empty()) mora::write_file_atomically(o.json, line);
-  std::fputs(line.c_str(), stdout);
+  mora::apps::print(line);
   return 0;
 }
 
@@ -94,13 +92,9 @@ int body(int argc, char** argv) {
   app.add_option("--threads", o.threads, "threads to use (default: OpenMP's choice)")
       ->check(CLI::Range(1, 1024));
   app.set_version_flag("--version", mora::apps::version_text("mora-eval"));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(mora::ErrorKind::usage);
-  }
+  if (mora::apps::parse_command_line(app, argc, argv) == mora::apps::Next::stop) return 0;
   if (!o.compare.empty()) {
-    std::fputs(mora::compare_runs({o.compare.begin(), o.compare.end()}).c_str(), stdout);
+    mora::apps::print(mora::compare_runs({o.compare.begin(), o.compare.end()}));
     return 0;
   }
   if (o.config.empty() && (o.model.empty() || o.task.empty() || o.data.empty())) {
@@ -113,5 +107,6 @@ int body(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mora::apps::settle_waiting(argv);
   return mora::apps::guarded("mora-eval", body, argc, argv);
 }

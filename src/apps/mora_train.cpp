@@ -1,9 +1,7 @@
 // mora-train: trains as a configuration says.
-#include <CLI/CLI.hpp>
-#include <cstdio>
-
-#include "apps/session.hpp"
+#include "apps/command_line.hpp"
 #include "apps/train_run.hpp"
+#include "apps/waiting.hpp"
 
 namespace {
 
@@ -29,13 +27,9 @@ int body(int argc, char** argv) {
                "print every field with default, range and description, and exit");
   app.add_flag("--overwrite", overwrite, "replace an earlier run in the output folder");
   app.set_version_flag("--version", mora::apps::version_text("mora-train"));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(mora::ErrorKind::usage);
-  }
+  if (mora::apps::parse_command_line(app, argc, argv) == mora::apps::Next::stop) return 0;
   if (document) {
-    std::fputs(mora::document_config().c_str(), stdout);
+    mora::apps::print(mora::document_config());
     return 0;
   }
   if (file.empty()) mora::fail(mora::ErrorKind::usage, "--config FILE is needed; see --help");
@@ -43,7 +37,7 @@ int body(int argc, char** argv) {
   mora::RunConfig config;
   mora::parse_config(file, overrides, config);
   if (print_config) {
-    std::fputs(mora::to_json_text(config).c_str(), stdout);
+    mora::apps::print(mora::to_json_text(config));
     return 0;
   }
   return mora::apps::train_run(
@@ -53,5 +47,6 @@ int body(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mora::apps::settle_waiting(argv);
   return mora::apps::guarded("mora-train", body, argc, argv);
 }

@@ -1,6 +1,8 @@
 #include "apps/session.hpp"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "mora/adapters/adapters.hpp"
@@ -42,6 +44,12 @@ Session::Session(RunConfig run, Training weights)
     load_weights(*store, llama, m.path);
     store->initialise(seed, ".lora_");
   }
+}
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0)
+    return;
+  fail(ErrorKind::io, "cannot write to standard output: ", std::strerror(errno));
 }
 
 int guarded(const char* program, int (*body)(int, char**), int argc, char** argv) {

@@ -32,6 +32,9 @@ struct Session {
 // Maps engine.* to the process: number of threads, provider of matrix products.
 std::unique_ptr<Backend> configure_engine(const EngineConfig& engine);
 
+// Writes to standard output, at once and checked: Error(io) when it cannot.
+void print(std::string_view text);
+
 // Runs a program's body and turns errors into one line on stderr and the documented exit code.
 int guarded(const char* program, int (*body)(int, char**), int argc, char** argv);
 

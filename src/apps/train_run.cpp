@@ -57,15 +57,17 @@ class RunFolder {
     if (error)
       fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
     lock_.emplace(path / "LOCK");
-    if (fs::exists(path / "metrics.jsonl")) {
-      if (existing == Existing::refuse) {
-        fail(ErrorKind::usage, path.string(),
-             " already holds a run; choose another output_dir, or --overwrite it");
-      }
-      remove_earlier_run();
-    }
+    check_free(path, existing);
+    if (existing == Existing::replace) remove_earlier_run();
     remove_stale_temporaries(path);
     remove_stale_temporaries(path / "checkpoints");
+  }
+
+  static void check_free(const fs::path& path, Existing existing) {
+    std::error_code none;
+    if (existing == Existing::replace || !fs::exists(path / "metrics.jsonl", none)) return;
+    fail(ErrorKind::usage, path.string(),
+         " already holds a run; choose another output_dir, or --overwrite it");
   }
 
   const fs::path& path() const { return path_; }
@@ -86,12 +88,16 @@ class RunFolder {
   std::optional<FileLock> lock_;
 };
 
+// Everything that can be wrong with configuration, model, data and memory is found before the
+// output folder is touched.
 class Run {
  public:
   Run(const RunConfig& config, Existing existing)
       : start_(std::chrono::steady_clock::now()),
         session_(config, Training::trained),
-        task_(make_task(config, *session_.tokenizer, TaskUse::training)),
+        task_(make_checked_task()),
+        trainer_(*session_.model, *session_.store, task_->train_data(), config.train,
+                 static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace),
         folder_(config.output_dir, existing) {}
 
   int execute();
@@ -105,17 +111,19 @@ class Run {
             .base_model = session_.config.model.path.string(),
             .tokenizer = session_.tokenizer_file};
   }
-  void check_lengths() const;
-  void banner(const Trainer& trainer) const;
-  void log_step(const Trainer& trainer, const StepMetrics& m);
+  std::unique_ptr<Task> make_checked_task() const;
+  void banner() const;
+  void log_step(const StepMetrics& m);
   void evaluate(int64_t step);
   bool save_due(int64_t step, int64_t total) const;
   void save(int64_t step);
-  void finish(const Trainer& trainer);
+  int stopped();
+  void finish();
 
   std::chrono::steady_clock::time_point start_;
   Session session_;
   std::unique_ptr<Task> task_;
+  Trainer trainer_;
   RunFolder folder_;
   std::optional<MetricsLog> log_;
   ProgressLine progress_;
@@ -125,8 +133,9 @@ class Run {
   int64_t tokens_ = 0, window_steps_ = 0, window_tokens_ = 0;
 };
 
-void Run::check_lengths() const {
-  const ExampleSource& data = task_->train_data();
+std::unique_ptr<Task> Run::make_checked_task() const {
+  auto task = make_task(config(), *session_.tokenizer, TaskUse::training);
+  const ExampleSource& data = task->train_data();
   if (data.size() == 0) fail(ErrorKind::data, "the training data hold no example");
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto length = static_cast<int64_t>(data.example(i).tokens.size());
@@ -136,9 +145,10 @@ void Run::check_lengths() const {
            " positions (max_position_embeddings)");
     }
   }
+  return task;
 }
 
-void Run::banner(const Trainer& trainer) const {
+void Run::banner() const {
   const int64_t trained = session_.store->count(Training::trained);
   const int64_t all = trained + session_.store->count(Training::frozen);
   const TrainConfig& t = config().train;
@@ -149,18 +159,18 @@ void Run::banner(const Trainer& trainer) const {
                "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch, %.1f "
                "MiB activations, %d threads\n",
                static_cast<long long>(task_->train_data().size()),
-               static_cast<long long>(trainer.total_steps()),
+               static_cast<long long>(trainer_.total_steps()),
                static_cast<long long>(t.per_device_train_batch_size),
                static_cast<long long>(t.gradient_accumulation_steps),
-               static_cast<long long>(trainer.capacity()),
-               static_cast<double>(trainer.activation_bytes()) / (1 << 20), thread_count());
+               static_cast<long long>(trainer_.capacity()),
+               static_cast<double>(trainer_.activation_bytes()) / (1 << 20), thread_count());
 }
 
-void Run::log_step(const Trainer& trainer, const StepMetrics& m) {
+void Run::log_step(const StepMetrics& m) {
   const auto steps = static_cast<double>(window_steps_);
   const double rate = static_cast<double>(window_tokens_) / std::max(window_seconds_, 1e-9);
   log_->write({{"step", m.step},
-               {"epoch", trainer.epoch()},
+               {"epoch", trainer_.epoch()},
                {"loss", window_loss_ / steps},
                {"grad_norm", m.grad_norm},
                {"learning_rate", m.learning_rate},
@@ -168,13 +178,13 @@ void Run::log_step(const Trainer& trainer, const StepMetrics& m) {
                {"tokens_per_second", rate},
                {"seconds", train_seconds_}});
   const double left = train_seconds_ / static_cast<double>(m.step) *
-                      static_cast<double>(trainer.total_steps() - m.step);
+                      static_cast<double>(trainer_.total_steps() - m.step);
   char text[256];
   std::snprintf(
       text, sizeof text,
       "step %lld/%lld  epoch %.2f  loss %.4f  grad_norm %.3f  lr %.2e  %.0f tok/s  ETA %s",
-      static_cast<long long>(m.step), static_cast<long long>(trainer.total_steps()),
-      trainer.epoch(), window_loss_ / steps, m.grad_norm, m.learning_rate, rate,
+      static_cast<long long>(m.step), static_cast<long long>(trainer_.total_steps()),
+      trainer_.epoch(), window_loss_ / steps, m.grad_norm, m.learning_rate, rate,
       duration(left).c_str());
   progress_.show(text);
   window_loss_ = window_seconds_ = 0;
@@ -211,7 +221,7 @@ void Run::save(int64_t step) {
   prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
 }
 
-void Run::finish(const Trainer& trainer) {
+void Run::finish() {
   const bool full = config().adapter.method == "full";
   FolderCommit commit(folder_.path(), full ? "model" : "adapter");
   save_trained(commit.path(), trained(),
@@ -226,7 +236,7 @@ void Run::finish(const Trainer& trainer) {
                     {"operator", operation},
                     {"rank", full ? MetricValue(std::string("-")) : MetricValue(a.r)},
                     {"trainable_parameters", session_.store->count(Training::trained)},
-                    {"steps", trainer.finished_steps()},
+                    {"steps", trainer_.finished_steps()},
                     {"loss", last_.loss},
                     {"samples", scores_.samples}};
   for (const Score& s : scores_.values) summary.emplace_back(s.name, s.value);
@@ -240,19 +250,25 @@ void Run::finish(const Trainer& trainer) {
   write_file_atomically(folder_.path() / "summary.json", to_json_line(summary) + "\n");
 }
 
+int Run::stopped() {
+  const int64_t total = trainer_.total_steps();
+  if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
+  std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n",
+               static_cast<int>(stop_signal), static_cast<long long>(last_.step),
+               static_cast<long long>(total));
+  return 128 + static_cast<int>(stop_signal);
+}
+
 int Run::execute() {
-  check_lengths();
   write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
   task_->save_data(folder_.path());
   log_.emplace(folder_.path() / "metrics.jsonl");
-  Trainer trainer(*session_.model, *session_.store, task_->train_data(), config().train,
-                  static_cast<uint64_t>(config().seed), *session_.backend, session_.workspace);
-  banner(trainer);
+  banner();
   const StopSignals signals;
-  const int64_t total = trainer.total_steps();
-  while (trainer.finished_steps() < total && stop_signal == 0) {
+  const int64_t total = trainer_.total_steps();
+  while (trainer_.finished_steps() < total && stop_signal == 0) {
     const auto begin = std::chrono::steady_clock::now();
-    last_ = trainer.step();
+    last_ = trainer_.step();
     const double seconds = seconds_since(begin);
     train_seconds_ += seconds;
     window_seconds_ += seconds;
@@ -260,28 +276,22 @@ int Run::execute() {
     ++window_steps_;
     window_tokens_ += last_.tokens;
     tokens_ += last_.tokens;
-    if (last_.step % config().train.logging_steps == 0 || last_.step == total)
-      log_step(trainer, last_);
+    if (last_.step % config().train.logging_steps == 0 || last_.step == total) log_step(last_);
     if (save_due(last_.step, total)) save(last_.step);
     const int64_t every = config().train.eval_steps;
     if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
   }
   progress_.end();
-  if (stop_signal != 0) {
-    if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
-    std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n",
-                 static_cast<int>(stop_signal), static_cast<long long>(last_.step),
-                 static_cast<long long>(total));
-    return 128 + static_cast<int>(stop_signal);
-  }
+  if (stop_signal != 0) return stopped();
   evaluate(last_.step);
-  finish(trainer);
+  finish();
   return 0;
 }
 
 }  // namespace
 
 int train_run(const RunConfig& config, Existing existing) {
+  RunFolder::check_free(config.output_dir, existing);  // again under the lock, but now is cheap
   Run run(config, existing);
   return run.execute();
 }

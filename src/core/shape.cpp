@@ -42,9 +42,19 @@ Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int>(dims.size()
   std::copy(dims.begin(), dims.end(), dims_.begin());
 }
 
+namespace {
+
+[[noreturn]] void fail_too_large(const Shape& shape) {
+  fail(ErrorKind::memory, "out of memory: a tensor of shape ", shape, " fits no memory");
+}
+
+}  // namespace
+
 int64_t Shape::elements() const {
   int64_t n = 1;
-  for (int64_t d : dims()) n *= d;
+  for (int64_t d : dims()) {
+    if (__builtin_mul_overflow(n, d, &n)) fail_too_large(*this);
+  }
   return n;
 }
 
@@ -63,6 +73,13 @@ Shape Shape::with_last(int64_t last) const {
   ensure(rank_ > 0, "a scalar has no last dimension");
   s.dims_[static_cast<size_t>(rank_ - 1)] = last;
   return s;
+}
+
+size_t Type::bytes() const {
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(shape.elements(), static_cast<int64_t>(size_of(dtype)), &bytes))
+    fail_too_large(shape);
+  return static_cast<size_t>(bytes);
 }
 
 bool Shape::operator==(const Shape& other) const {

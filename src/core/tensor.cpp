@@ -5,11 +5,21 @@
 #include <cstring>
 #include <type_traits>
 
+#include "core/memory.hpp"
+
 namespace mora {
 
 namespace {
 
 constexpr size_t kAlignment = 64;
+
+// Smaller blocks are not worth asking the system for each.
+constexpr size_t kSmall = size_t{16} << 20;
+
+std::string gibibytes(size_t bytes) {
+  const size_t tenths = (bytes >> 20) * 10 / 1024;
+  return str(tenths / 10, ".", tenths % 10, " GiB");
+}
 
 template <class From, class To>
 void convert_elements(const Tensor& from, const Tensor& to) {
@@ -45,7 +55,16 @@ void convert_from(const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
+void require_memory(size_t bytes) {
+  if (bytes <= kSmall) return;
+  if (const size_t available = available_memory(); bytes > available) {
+    fail(ErrorKind::memory, "out of memory: ", gibibytes(bytes), " are needed, ",
+         gibibytes(available), " are available; use a smaller model, batch or sequence length");
+  }
+}
+
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+  require_memory(bytes);
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   data_.reset(std::aligned_alloc(kAlignment, rounded));
   if (!data_) {

@@ -44,7 +44,26 @@ void ParameterStore::place_trained(Decay decay, int64_t& offset) {
   if (offset > begin) groups_.push_back({begin, offset - begin, decay});
 }
 
+DType ParameterStore::stored_type(const Parameter& p) const {
+  const bool frozen_matrix = p.training == Training::frozen && p.shape.rank() >= 2;
+  return frozen_matrix ? frozen_matrices_ : working_;
+}
+
+// Of all blocks together, so that a model that does not fit is refused before the first is filled.
+size_t ParameterStore::bytes() const {
+  size_t total = 0;
+  for (const Parameter& p : parameters_) {
+    const size_t one = Type{stored_type(p), p.shape}.bytes();
+    const size_t copies = p.training == Training::trained ? 4 : 1;
+    if (one > (SIZE_MAX / 2 - total) / copies)
+      fail(ErrorKind::memory, "out of memory: the parameters fit no memory");
+    total += copies * one;
+  }
+  return total;
+}
+
 void ParameterStore::allocate() {
+  require_memory(bytes());
   const Type flat{working_, {count(Training::trained)}};
   for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_})
     *block = OwnedTensor(flat);
@@ -53,7 +72,7 @@ void ParameterStore::allocate() {
   place_trained(Decay::no, offset);
   for (Parameter& p : parameters_) {
     if (p.training == Training::trained) continue;
-    frozen_.emplace_back(Type{p.shape.rank() >= 2 ? frozen_matrices_ : working_, p.shape});
+    frozen_.emplace_back(Type{stored_type(p), p.shape});
     p.value = frozen_.back().view();
   }
 }

@@ -80,6 +80,9 @@ TrainingState load_checkpoint(const fs::path& checkpoint, const TrainedModel& tr
   const TrainingState state{.step = json.at("step").integer(),
                             .tokens = json.at("tokens").integer(),
                             .seed = static_cast<uint64_t>(json.at("seed").integer())};
+  for (const char* key : {"step", "tokens"}) {
+    if (json.at(key).integer() < 0) json.at(key).wrong("must not be negative");
+  }
   const SafetensorsFile optimizer(checkpoint / "optimizer.safetensors");
   const std::vector<NamedTensor> moments = optimizer_tensors(store);
   for (const NamedTensor& t : moments) {

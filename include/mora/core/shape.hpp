@@ -24,7 +24,7 @@ class Shape {
   int64_t operator[](int axis) const { return dims_[static_cast<size_t>(axis)]; }
   std::span<const int64_t> dims() const { return {dims_.data(), static_cast<size_t>(rank_)}; }
 
-  int64_t elements() const;  // product of the dimensions; 1 for rank 0
+  int64_t elements() const;  // product of all; 1 for rank 0; Error(memory) beyond 63 bits
   int64_t last() const;      // the feature dimension; 1 for rank 0
   int64_t rows() const;      // product of all but the last; 1 for rank 0
   Shape with_last(int64_t last) const;
@@ -43,7 +43,7 @@ struct Type {
   DType dtype = DType::f32;
   Shape shape;
 
-  size_t bytes() const { return static_cast<size_t>(shape.elements()) * size_of(dtype); }
+  size_t bytes() const;  // Error(memory) beyond 63 bits
   bool operator==(const Type&) const = default;
 };
 

@@ -29,6 +29,10 @@ struct Tensor {
   }
 };
 
+// Error(memory) when the system has not got so many bytes. Asked before a large block is touched:
+// the system would grant more than it has, and end the process later.
+void require_memory(size_t bytes);
+
 // Owned memory, 64-byte aligned (a cache line and an AVX-512 register), zero-filled.
 class Buffer {
  public:

@@ -63,7 +63,7 @@ class ParameterStore {
 
   Parameter& declare(std::string name, const Shape& shape, Init init, Training training,
                      Decay decay = Decay::yes);
-  void allocate();
+  void allocate();  // Error(memory), before anything is touched, when it does not fit
   void initialise(uint64_t seed, std::string_view name_contains = "");
 
   DType working() const { return working_; }
@@ -79,6 +79,8 @@ class ParameterStore {
   std::span<const ParameterGroup> groups() const { return groups_; }
 
  private:
+  DType stored_type(const Parameter& p) const;
+  size_t bytes() const;  // of values, gradients and moments
   void place_trained(Decay decay, int64_t& offset);
 
   DType working_, frozen_matrices_;

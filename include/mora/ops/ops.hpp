@@ -55,8 +55,8 @@ struct Attended {
   Var lse;  // [T, H]: log of the sum of exponentials of the scores
 };
 // Causal attention inside segments: token t sees s in [segment_start[t], t]. Head h reads kv head h
-// / (H / H_kv). q: [T, H*K]; k, v: [T, H_kv*K]; segment_start: [T] i32, non-decreasing,
-// segment_start[t] <= t.
+// / (H / H_kv). q: [T, H*K]; k, v: [T, H_kv*K]; segment_start: [T] i32, the first token of
+// t's segment: the same for all tokens of a segment, and equal to t for its first.
 Attended attention(Var q, Var k, Var v, Var segment_start, const AttentionAttrs& attrs);
 
 // Attention against a cache: token t of sequence slots[t] at positions[t] sees that slot's entries

@@ -49,7 +49,7 @@ struct Placement {
 class Plan {
  public:
   // Computes `outputs` and runs every node that updates bound memory. Outputs stay valid until the
-  // workspace's next run. The graph, the backend and the workspace must outlive the plan.
+  // workspace's next run or growth. The graph, the backend and the workspace must outlive the plan.
   Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend,
        Workspace& workspace, const PlanOptions& options = {});
   ~Plan();

@@ -1,0 +1,127 @@
+// A LLaMA of a few thousand numbers with any adapter, and sequences to train it on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mora/adapters/adapters.hpp"
+#include "mora/core/random.hpp"
+#include "mora/models/llama.hpp"
+#include "mora/train/example_source.hpp"
+
+namespace mora::testing {
+
+// Every adapter method with every operator and grouping, r = 2, on all linear layers.
+struct AdapterKind {
+  std::string name;
+  AdapterConfig config;
+};
+
+inline AdapterKind adapter_kind(const std::string& method, const std::string& operation = "",
+                                const std::string& grouping = "strided") {
+  AdapterKind kind{method + (operation.empty() ? "" : " " + operation + " " + grouping), {}};
+  kind.config.method = method;
+  kind.config.r = 2;
+  kind.config.lora_alpha = 6;
+  if (!operation.empty()) kind.config.operation = operation;
+  kind.config.grouping = grouping;
+  return kind;
+}
+
+inline std::vector<AdapterKind> adapter_kinds() {
+  std::vector<AdapterKind> all = {adapter_kind("lora"),
+                                  adapter_kind("lora"),
+                                  adapter_kind("lora"),
+                                  adapter_kind("mora", "sharing", "strided"),
+                                  adapter_kind("mora", "sharing", "contiguous"),
+                                  adapter_kind("mora", "sharing", "contiguous_strided"),
+                                  adapter_kind("mora", "sharing", "strided_contiguous"),
+                                  adapter_kind("mora", "rotation"),
+                                  adapter_kind("mora", "decoupling"),
+                                  adapter_kind("mora", "truncation")};
+  all[1].name = "rslora";
+  all[1].config.use_rslora = true;
+  all[2].name = "lora with dropout";
+  all[2].config.lora_dropout = 0.25;
+  return all;
+}
+
+// The same numbers for the same name, wherever and whenever.
+inline void fill_random(const Tensor& t, const std::string& name, double scale) {
+  const Random random(7, Purpose::test, stream_of(name));
+  OwnedTensor wide({DType::f64, t.shape()});
+  for (size_t i = 0; i < wide.as<double>().size(); ++i)
+    wide.as<double>()[i] = scale * random.normal(i);
+  convert(wide.view(), t);
+}
+
+struct TinyOptions {
+  bool tied = false;
+  DType working = DType::f32;
+  DType frozen_matrices = DType::f32;
+};
+
+inline LlamaConfig tiny_config(const TinyOptions& options) {
+  LlamaConfig c;
+  c.vocab_size = 61;
+  c.hidden_size = 24;
+  c.intermediate_size = 40;
+  c.num_hidden_layers = 2;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.head_dim = 6;
+  c.max_position_embeddings = 64;
+  c.rms_norm_eps = 1e-5;
+  c.initializer_range = 0.2;  // large, so that every part of the model matters
+  c.tie_word_embeddings = options.tied;
+  return c;
+}
+
+struct TinyLlama {
+  AdapterConfig adapter;
+  LlamaConfig config;
+  ParameterStore store;
+  Llama model;
+
+  // Adapter weights are random too: at their start most gradients would be 0.
+  explicit TinyLlama(const AdapterConfig& a, const TinyOptions& options = {})
+      : adapter(a),
+        config(tiny_config(options)),
+        store(options.working, options.frozen_matrices),
+        model(config, store, a.method == "full" ? Training::trained : Training::frozen) {
+    if (a.method != "full") attach_adapters(a, store, model.linears());
+    store.allocate();
+    store.initialise(3);
+    for (const Parameter& p : store.all()) {
+      if (is_adapter_parameter(p)) fill_random(p.value, p.name, 0.1);
+    }
+  }
+};
+
+// Sequences of 2 to 23 tokens; every third has loss on its second half only.
+class TinyExamples final : public ExampleSource {
+ public:
+  explicit TinyExamples(size_t count) {
+    const Random random(11, Purpose::test);
+    uint64_t next = 0;
+    for (size_t i = 0; i < count; ++i) {
+      Example e;
+      const size_t length = 2 + random.below(next++, 22);
+      for (size_t t = 0; t < length; ++t) {
+        e.tokens.push_back(static_cast<int32_t>(random.below(next++, 61)));
+        e.weights.push_back(t == 0 || (i % 3 == 0 && t < length / 2) ? 0.0f : 1.0f);
+      }
+      examples_.push_back(std::move(e));
+    }
+  }
+  int64_t size() const override { return static_cast<int64_t>(examples_.size()); }
+  ExampleView example(int64_t index) const override {
+    return ExampleView(examples_[static_cast<size_t>(index)]);
+  }
+  std::vector<Example>& examples() { return examples_; }
+
+ private:
+  std::vector<Example> examples_;
+};
+
+}  // namespace mora::testing
