@@ -2,6 +2,7 @@
 // folders are not lost by mistake, that threads do not change the result, and how signals end it.
 #include "command.hpp"
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 
@@ -185,11 +186,12 @@ TEST_CASE("the number of threads does not change a byte of the adapter") {
     std::map<std::string, std::string> adapters;
     for (const char* threads : {"1", "3"}) {
       const Finished run = train(folder.path(), {"--config", "config.json", "--threads", threads,
-                                                 "--set", str("output_dir=", threads)});
+                                                 "--set", str("output_dir=run-", threads)});
       REQUIRE_MESSAGE(run.code == 0, run.err);
-      CHECK(json_of(bytes_of(folder / threads / "summary.json")).at("threads") ==
+      CHECK(json_of(bytes_of(folder / str("run-", threads) / "summary.json")).at("threads") ==
             std::stoi(threads));
-      adapters[threads] = bytes_of(folder / threads / "adapter/adapter_model.safetensors");
+      adapters[threads] =
+          bytes_of(folder / str("run-", threads) / "adapter/adapter_model.safetensors");
     }
     CHECK(adapters["1"].size() > 1000);
     CHECK((adapters["1"] == adapters["3"]));
