@@ -3,6 +3,7 @@
 #include "command.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <sstream>
 
@@ -198,6 +199,17 @@ TEST_CASE("the number of threads does not change a byte of the adapter") {
   }
 }
 
+// The set of signals for which a process has handlers.
+uint64_t caught_signals(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("SigCgt:")) return std::stoull(line.substr(7), nullptr, 16);
+  }
+  FAIL("no SigCgt");
+  return 0;
+}
+
+// There must be no handler: it would run on a stack that the matrix kernels have put in the heap.
 TEST_CASE("a signal ends a run after a whole checkpoint") {
   for (const int signal : {SIGTERM, SIGINT}) {
     const TemporaryFolder folder;
@@ -212,6 +224,7 @@ TEST_CASE("a signal ends a run after a whole checkpoint") {
       REQUIRE(std::chrono::steady_clock::now() < deadline);
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
+    CHECK((caught_signals(command.pid()) & (1u << (SIGINT - 1) | 1u << (SIGTERM - 1))) == 0);
     command.send(signal);
     const Finished stopped = command.wait();
     CHECK_MESSAGE(stopped.code == 128 + signal, stopped.err);

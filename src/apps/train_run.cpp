@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <optional>
 
 #include "apps/session.hpp"
+#include "apps/stop_signals.hpp"
 #include "mora/adapters/adapters.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/io/file.hpp"
@@ -20,29 +20,6 @@ namespace mora::apps {
 namespace fs = std::filesystem;
 
 namespace {
-
-volatile std::sig_atomic_t stop_signal = 0;
-
-extern "C" void on_stop_signal(int signal) {
-  if (stop_signal != 0) std::_Exit(128 + signal);  // the second one does not wait
-  stop_signal = signal;
-}
-
-// Catches SIGINT and SIGTERM while it lives; the run stops at the end of the step.
-class StopSignals {
- public:
-  StopSignals() {
-    stop_signal = 0;
-    std::signal(SIGINT, on_stop_signal);
-    std::signal(SIGTERM, on_stop_signal);
-  }
-  ~StopSignals() {
-    std::signal(SIGINT, SIG_DFL);
-    std::signal(SIGTERM, SIG_DFL);
-  }
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
-};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -92,8 +69,9 @@ class RunFolder {
 // output folder is touched.
 class Run {
  public:
-  Run(const RunConfig& config, Existing existing)
-      : start_(std::chrono::steady_clock::now()),
+  Run(const RunConfig& config, Existing existing, StopSignals& signals)
+      : signals_(signals),
+        start_(std::chrono::steady_clock::now()),
         session_(config, Training::trained),
         task_(make_checked_task()),
         trainer_(*session_.model, *session_.store, task_->train_data(), config.train,
@@ -120,6 +98,7 @@ class Run {
   int stopped();
   void finish();
 
+  StopSignals& signals_;
   std::chrono::steady_clock::time_point start_;
   Session session_;
   std::unique_ptr<Task> task_;
@@ -253,10 +232,9 @@ void Run::finish() {
 int Run::stopped() {
   const int64_t total = trainer_.total_steps();
   if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
-  std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n",
-               static_cast<int>(stop_signal), static_cast<long long>(last_.step),
-               static_cast<long long>(total));
-  return 128 + static_cast<int>(stop_signal);
+  std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n", signals_.received(),
+               static_cast<long long>(last_.step), static_cast<long long>(total));
+  return 128 + signals_.received();
 }
 
 int Run::execute() {
@@ -264,9 +242,9 @@ int Run::execute() {
   task_->save_data(folder_.path());
   log_.emplace(folder_.path() / "metrics.jsonl");
   banner();
-  const StopSignals signals;
+  signals_.defer();
   const int64_t total = trainer_.total_steps();
-  while (trainer_.finished_steps() < total && stop_signal == 0) {
+  while (trainer_.finished_steps() < total && signals_.received() == 0) {
     const auto begin = std::chrono::steady_clock::now();
     last_ = trainer_.step();
     const double seconds = seconds_since(begin);
@@ -282,7 +260,7 @@ int Run::execute() {
     if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
   }
   progress_.end();
-  if (stop_signal != 0) return stopped();
+  if (signals_.received() != 0) return stopped();
   evaluate(last_.step);
   finish();
   return 0;
@@ -292,7 +270,8 @@ int Run::execute() {
 
 int train_run(const RunConfig& config, Existing existing) {
   RunFolder::check_free(config.output_dir, existing);  // again under the lock, but now is cheap
-  Run run(config, existing);
+  StopSignals signals;
+  Run run(config, existing, signals);
   return run.execute();
 }
 
