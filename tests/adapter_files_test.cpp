@@ -299,7 +299,9 @@ TEST_CASE("configurations of adapters that this program cannot apply are refused
                                                          {"lora_alpha", "16"},
                                                          {"use_rslora", 1},
                                                          {"use_mora", "yes"}};
-  for (const auto& [key, value] : bad) {
+  for (const auto& entry : bad) {
+    const std::string& key = entry.first;
+    const Json& value = entry.second;
     INFO(key << " " << value.dump());
     set_key(folder.path(), key, value);
     const std::string message =

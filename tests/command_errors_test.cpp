@@ -105,6 +105,12 @@ TEST_CASE("a bad model ends with 3") {
                 fs::copy_options::overwrite_existing);
   place.change_model("vocab_size", 500);
   place.check(3, {"model.path=model"}, {"tokenizer.model", "1024", "500"});
+  for (const char* key : {"num_hidden_layers", "head_dim"}) {
+    const Workplace huge;
+    huge.copy_base();
+    huge.change_model(key, 1 << 30);
+    huge.check(3, {"model.path=model"}, {"config.json", key, "is 1073741824, expected"});
+  }
   place.file("model/tokenizer.model", "no SentencePiece model at all");
   place.check(3, {"model.path=model"}, {pieces.filename().string(), "not a SentencePiece model"});
 }
@@ -128,22 +134,20 @@ TEST_CASE("bad data end with 3, with file and line") {
   place.file("bad.jsonl",
              "{\"key\": \"8f14e45f-ceea-467f-a8d8-1a2b3c4d5e6f\", \"value\": "
              "\"8f14e45f-ceea-467f-a8d8-1a2b3c4d5e60\"}\n{\"key\": \"short\"}\n");
-  place.check(3, {"data.file=bad.jsonl"}, {"bad.jsonl:2"});
+  place.check(3, {"data.file=bad.jsonl"}, {"bad.jsonl:2", "expected a UUID"});
   place.check(3, {"data.file=nowhere.jsonl"}, {"nowhere.jsonl", "No such file"});
   place.file("text.txt", "too little");
   place.file("config.json", pretrain_config());
   place.check(3, {}, {"text.txt", "block"});
 }
 
-TEST_CASE("a model beyond the memory is refused at once with 4") {
+TEST_CASE("a model beyond the memory is refused with 4") {
   const Workplace place;
   place.file("text.txt", some_text());
   place.file("config.json", pretrain_config());
   const auto refused = [&](const std::string& model, const std::vector<std::string>& parts) {
     place.file("big.json", model);
-    const auto start = std::chrono::steady_clock::now();
     place.check(4, {"model.config=big.json"}, parts);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
   };
   const std::vector<std::string> told = {"out of memory", "GiB are needed", "GiB are available"};
   refused(R"({"vocab_size": 1024, "hidden_size": 262144, "intermediate_size": 1048576,

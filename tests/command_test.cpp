@@ -178,6 +178,13 @@ TEST_CASE("an earlier run is replaced only when told, and only by a run that can
   CHECK(json_of(bytes_of(folder / "run/summary.json")).at("steps") == 1);
   CHECK(checkpoint_names(folder / "run").empty());
   CHECK(bytes_of(folder / "run/notes.txt") == "mine");
+
+  folder.file("text.txt", some_text());
+  folder.file("config.json", pretrain_config());
+  const Finished other = train(folder.path(), {"--config", "config.json", "--overwrite"});
+  CHECK_MESSAGE(other.code == 0, other.err);
+  CHECK_FALSE(fs::exists(folder / "run/uuid_pairs.jsonl"));
+  CHECK_FALSE(fs::exists(folder / "run/adapter"));
 }
 
 TEST_CASE("the number of threads does not change a byte of the adapter") {

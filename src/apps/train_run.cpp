@@ -57,7 +57,8 @@ class RunFolder {
     for (const char* folder : {"adapter", "model"}) {
       if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
     }
-    for (const char* file : {"summary.json", "run_config.json", "metrics.jsonl"})
+    for (const char* file :
+         {"summary.json", "run_config.json", "metrics.jsonl", "uuid_pairs.jsonl"})
       fs::remove(path_ / file);
   }
 

@@ -50,7 +50,7 @@ bool is_uuid(std::string_view text) {
 std::string uuid_field(const JsonView& row, std::string_view name) {
   const JsonView field = row.at(name);
   std::string text = field.string();
-  if (!is_uuid(text)) field.wrong("a UUID (8-4-4-4-12 lower-case hexadecimal digits)");
+  if (!is_uuid(text)) field.wrong("expected a UUID (8-4-4-4-12 lower-case hexadecimal digits)");
   return text;
 }
 

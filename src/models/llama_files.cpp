@@ -14,10 +14,17 @@ namespace fs = std::filesystem;
 
 namespace {
 
-int64_t positive(const JsonView& json, std::string_view key, int64_t otherwise) {
+// No model comes near these. They keep products of two sizes within an integer, and what is made
+// before the memory is checked (names, one table of angles) small.
+constexpr int64_t kMaxSize = int64_t{1} << 31, kMaxLayers = 1 << 16, kMaxHeadDim = 1 << 16;
+
+int64_t positive(const JsonView& json, std::string_view key, int64_t otherwise,
+                 int64_t most = kMaxSize) {
   if (!json.has(key)) return otherwise;
   const int64_t value = json.at(key).integer();
-  if (value < 1 || value > (int64_t{1} << 31)) json.at(key).wrong("must be between 1 and 2^31");
+  if (value < 1 || value > most) {
+    json.at(key).wrong(str("is ", value, ", expected a number from 1 to ", most));
+  }
   return value;
 }
 
@@ -74,11 +81,13 @@ LlamaConfig read_llama_config(const fs::path& file) {
   c.vocab_size = positive(json, "vocab_size", c.vocab_size);
   c.hidden_size = positive(json, "hidden_size", c.hidden_size);
   c.intermediate_size = positive(json, "intermediate_size", c.intermediate_size);
-  c.num_hidden_layers = positive(json, "num_hidden_layers", c.num_hidden_layers);
+  c.num_hidden_layers = positive(json, "num_hidden_layers", c.num_hidden_layers, kMaxLayers);
   c.num_attention_heads = positive(json, "num_attention_heads", c.num_attention_heads);
   c.num_key_value_heads = positive(json, "num_key_value_heads", c.num_attention_heads);
-  c.head_dim =
-      positive(json, "head_dim", std::max<int64_t>(c.hidden_size / c.num_attention_heads, 1));
+  c.head_dim = positive(json, "head_dim",
+                        std::max<int64_t>(c.hidden_size / c.num_attention_heads, 1), kMaxHeadDim);
+  if (c.head_dim > kMaxHeadDim)
+    json.wrong(str("head_dim is ", c.head_dim, ", expected at most ", kMaxHeadDim));
   c.max_position_embeddings = positive(json, "max_position_embeddings", c.max_position_embeddings);
   c.rms_norm_eps = positive_real(json, "rms_norm_eps", c.rms_norm_eps);
   c.rope_theta = read_rope_theta(json);

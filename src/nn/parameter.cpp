@@ -7,8 +7,7 @@ namespace mora {
 
 Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init init,
                                    Training training, Decay decay) {
-  for (const Parameter& p : parameters_)
-    ensure(p.name != name, "parameter ", name, " is declared twice");
+  ensure(names_.insert(name).second, "parameter ", name, " is declared twice");
   parameters_.push_back({.name = std::move(name),
                          .shape = shape,
                          .init = init,

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "mora/core/tensor.hpp"
@@ -84,6 +85,7 @@ class ParameterStore {
   void place_trained(Decay decay, int64_t& offset);
 
   DType working_, frozen_matrices_;
+  std::unordered_set<std::string> names_;
   std::deque<Parameter> parameters_;
   std::deque<OwnedTensor> frozen_;
   OwnedTensor flat_values_, flat_gradients_, exp_avg_, exp_avg_sq_;
