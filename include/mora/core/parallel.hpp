@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 namespace mora {
@@ -20,8 +21,10 @@ void parallel_for(int64_t n, const Body& body) {
     for (int64_t i = 0; i < n; ++i) body(i);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) body(i);
+  // Not "omp for schedule(dynamic)": LLVM's runtime allocates in every such loop.
+  std::atomic<int64_t> next = 0;
+#pragma omp parallel
+  for (int64_t i = next++; i < n; i = next++) body(i);
 }
 
 // Calls body(begin, end) over [0, n) cut into pieces of `grain` elements.

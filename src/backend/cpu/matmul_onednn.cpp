@@ -126,8 +126,9 @@ class Call {
     for (dnnl_memory_t m : memory_) dnnl_memory_destroy(m);
   }
 
+  // To be called within a parallel region (or with one thread in all): there oneDNN uses one
+  // thread.
   void run(const float* a, const float* b, float* c, void* scratch) const {
-    const OneThread guard;
     dnnl_memory_set_data_handle(memory_[0], const_cast<float*>(a));
     dnnl_memory_set_data_handle(memory_[1], const_cast<float*>(b));
     dnnl_memory_set_data_handle(memory_[2], c);
@@ -168,7 +169,9 @@ class OnednnProduct final : public Product {
   void run(const void* a, const void* b, void* c, void* scratch) const override {
     const int64_t row_step = s_.ta == Transpose::yes ? 1 : s_.k,
                   column_step = s_.tb == Transpose::yes ? s_.k : 1;
-    parallel_for(static_cast<int64_t>(calls_.size()), [&](int64_t i) {
+    const auto panels = static_cast<int64_t>(calls_.size());
+    parallel_for(std::max<int64_t>(panels, 2), [&](int64_t i) {  // a parallel region in any case
+      if (i >= panels) return;
       const int64_t row = by_rows_ ? i * panel_ : 0, column = by_rows_ ? 0 : i * panel_;
       calls_[static_cast<size_t>(i)]->run(
           static_cast<const float*>(a) + row * row_step,
