@@ -22,7 +22,7 @@ namespace mora {
 
 int64_t mora_rank(int64_t in, int64_t out, int64_t r, std::string_view mora_operator) {
   const double exact = std::sqrt(static_cast<double>((in + out) * r));
-  const auto rank = static_cast<int64_t>(exact + 0.5);
+  const int64_t rank = std::lround(exact);
   return mora_operator == "rotation" ? std::max<int64_t>(rank / 2 * 2, 2) : rank;
 }
 

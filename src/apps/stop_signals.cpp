@@ -26,7 +26,7 @@ StopSignals::StopSignals() {
 
 StopSignals::~StopSignals() {
   done_ = true;
-  pthread_kill(waiting_.native_handle(), SIGTERM);  // wakes it
+  pthread_kill(waiting_.native_handle(), SIGINT);  // wakes it
   waiting_.join();
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }

@@ -41,6 +41,7 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   };
   line(rows[0]);
   std::vector<std::string> rule;
+  rule.reserve(widths.size());
   for (size_t width : widths) rule.emplace_back(width, '-');
   line(rule);
   for (size_t r = 1; r < rows.size(); ++r) line(rows[r]);
@@ -69,6 +70,7 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
   for (size_t i = 0; i < documents.size(); ++i) {
     const JsonView summary(documents[i], (run_folders[i] / "summary.json").string());
     std::vector<std::string> row;
+    row.reserve(columns.size());
     for (const std::string& key : columns) row.push_back(cell(summary, key));
     rows.push_back(std::move(row));
   }
