@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cpu/simd.hpp"
+#include "mora/core/half.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/core/random.hpp"
 #include "mora/core/tensor.hpp"
@@ -114,6 +115,28 @@ TEST_SUITE("core") {
       const float x = std::bit_cast<float>(bits << 16);
       CHECK_UNARY(std::isnan(x) ? std::isnan(through_bf16(x)) : bf16(x).bits == bits);
     }
+  }
+
+  TEST_CASE("half precision takes the nearest of its values, ties to even") {
+    double previous = 0;
+    for (uint16_t half = 0; half < 0x7c00; ++half) {  // all finite ones from 0 up
+      const float value = float_of_half(half);
+      CHECK(half_of_float(value) == half);
+      CHECK(half_of_float(-value) == (half | 0x8000));
+      if (half > 0) {
+        const auto middle = static_cast<float>((previous + static_cast<double>(value)) / 2);
+        const int even = half % 2 == 0 ? half : half - 1;
+        CHECK(half_of_float(middle) == even);
+        CHECK(half_of_float(std::nextafter(middle, 0.0f)) == half - 1);
+        CHECK(half_of_float(std::nextafter(middle, 1e9f)) == half);
+      }
+      previous = static_cast<double>(value);
+    }
+    const float infinity = std::numeric_limits<float>::infinity();
+    CHECK(half_of_float(65519.996f) == 0x7bff);
+    CHECK(half_of_float(65520.0f) == 0x7c00);
+    CHECK(half_of_float(-infinity) == 0xfc00);
+    CHECK(std::isnan(float_of_half(half_of_float(std::nanf("")))));
   }
 
   TEST_CASE("shapes and types print, compare and have limits") {

@@ -116,6 +116,30 @@ TEST_CASE("a writer's mistakes are internal errors") {
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
+TEST_CASE("tensors of any type are written from pieces") {
+  const TemporaryFolder folder;
+  const std::string halves("\x00\x3c\x00\xc0", 4);  // 1, -2
+  const auto in_pieces = [&](const ByteSink& sink) {
+    for (const char& byte : halves) sink(std::as_bytes(std::span(&byte, 1)));
+  };
+  const StoredTensor good{"half", "F16", {2}, in_pieces};
+  const StoredTensor none{"none", "I64", {0, 3}, [](const ByteSink&) {}};
+  CHECK(stored_bytes(good) == 4);
+  write_safetensors(folder / "f.safetensors", std::vector{good, none});
+  const SafetensorsFile file(folder / "f.safetensors");
+  CHECK(file.info("none").dtype == "I64");
+  OwnedTensor values({DType::f32, {2}});
+  file.read("half", values.view());
+  CHECK(values.as<float>()[0] == 1.0f);
+  CHECK(values.as<float>()[1] == -2.0f);
+
+  const StoredTensor little{"half", "F16", {3}, in_pieces}, unknown{"half", "F17", {2}, in_pieces};
+  for (const StoredTensor& bad : {little, unknown}) {
+    CHECK_THROWS_AS(write_safetensors(folder / "bad.safetensors", std::vector{bad}), Error);
+    CHECK_FALSE(std::filesystem::exists(folder / "bad.safetensors"));
+  }
+}
+
 TEST_CASE("elements convert, from unaligned places too") {
   const TemporaryFolder folder;
   // "a" takes one byte, so that everything after it lies at odd addresses.

@@ -6,11 +6,10 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <set>
 
-#include "io/json.hpp"
 #include "io/safetensors_header.hpp"
 #include "io/system.hpp"
+#include "mora/core/half.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/io/text.hpp"
 
@@ -23,18 +22,6 @@ namespace {
 constexpr size_t kLengthBytes = 8;
 constexpr int64_t kGrain = 1 << 16;  // elements that one thread converts at a time
 constexpr size_t kScratch = 1024;    // elements on the stack
-
-float float_of_half(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1Fu;
-  const uint32_t mantissa = half & 0x3FFu;
-  if (exponent == 0) {  // zero or subnormal: a multiple of 2^-24, exact in a float
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t widened = exponent == 0x1Fu ? 0xFFu : exponent + 112;  // 112 = 127 - 15
-  return std::bit_cast<float>(sign | (widened << 23) | (mantissa << 13));
-}
 
 // One element type of a file: its size and the core type that its elements unpack to.
 struct Source {
@@ -77,50 +64,6 @@ void convert_piece(const Source& source, const std::byte* from, const Tensor& in
     std::byte* to = static_cast<std::byte*>(into.data) + first * size_of(into.dtype());
     convert({scratch.data(), {source.unpacked, Shape{n}}}, {to, {into.dtype(), Shape{n}}});
   }
-}
-
-std::string_view file_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "F32";
-    case DType::bf16:
-      return "BF16";
-    case DType::f64:
-      return "F64";
-    case DType::i32:
-      return "I32";
-  }
-  return "";
-}
-
-std::string header_text(std::span<const NamedTensor* const> order,
-                        const std::map<std::string, std::string>& metadata) {
-  auto all_metadata = metadata;
-  all_metadata.insert_or_assign("format", "pt");
-  std::string text = "{\"__metadata__\":{";
-  for (const auto& [key, value] : all_metadata) {
-    ensure(is_valid_utf8(key) && is_valid_utf8(value), "safetensors metadata is not UTF-8");
-    if (!text.ends_with('{')) text += ',';
-    text += dump_json(key) + ":" + dump_json(value);
-  }
-  text += '}';
-  uint64_t offset = 0;
-  std::set<std::string_view> names;
-  for (const NamedTensor* entry : order) {
-    const auto& [name, tensor] = *entry;
-    ensure(is_safetensors_name(name) && name != "__metadata__" && names.insert(name).second,
-           "bad or duplicate tensor name \"", printable(name), "\"");
-    const auto dims = tensor.shape().dims();
-    const Json shape = std::vector<int64_t>(dims.begin(), dims.end());
-    text += str(",", dump_json(name), ":{\"dtype\":\"", file_dtype(tensor.dtype()),
-                "\",\"shape\":", dump_json(shape), ",\"data_offsets\":[", offset, ",",
-                offset + tensor.bytes(), "]}");
-    offset += tensor.bytes();
-  }
-  text += '}';
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  ensure(text.size() <= kMaxSafetensorsHeader, "safetensors header of ", text.size(), " bytes");
-  return text;
 }
 
 }  // namespace
@@ -187,26 +130,6 @@ void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
     std::memcpy(static_cast<std::byte*>(into.data) + offset, from + offset,
                 static_cast<size_t>(end - begin) * source->size);
   });
-}
-
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::vector<const NamedTensor*> order;
-  for (const NamedTensor& entry : tensors) order.push_back(&entry);
-  std::ranges::sort(order, [](const NamedTensor* a, const NamedTensor* b) {
-    const size_t a_size = size_of(a->tensor.dtype());
-    const size_t b_size = size_of(b->tensor.dtype());
-    return a_size != b_size ? a_size > b_size : a->name < b->name;
-  });
-  const std::string header = header_text(order, metadata);
-  const uint64_t length = header.size();
-  AtomicFile file(path);
-  file.write(std::as_bytes(std::span(&length, 1)));
-  file.write(header);
-  for (const NamedTensor* entry : order) {
-    file.write({static_cast<const std::byte*>(entry->tensor.data), entry->tensor.bytes()});
-  }
-  file.commit();
 }
 
 }  // namespace mora

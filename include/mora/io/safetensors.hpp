@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <ostream>
 #include <span>
@@ -63,8 +64,24 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+using ByteSink = std::function<void(std::span<const std::byte>)>;
+
+// A tensor to be written, in any type of the format; its bytes are asked for when their turn comes,
+// so that a model never needs to be in memory as a whole.
+struct StoredTensor {
+  std::string name;
+  std::string dtype;                           // the file's own name: "F16", ...
+  std::vector<int64_t> shape;                  // no negative size
+  std::function<void(const ByteSink&)> write;  // gives stored_bytes() bytes, in pieces as it likes
+};
+
+uint64_t stored_bytes(const StoredTensor& tensor);
+StoredTensor stored(const NamedTensor& named);  // refers to the tensor's memory
+
 // Writes the tensors atomically (AtomicFile), widest elements first, then by name; "format": "pt"
 // joins the metadata. Names must be distinct. The tensors' bytes are streamed, not copied.
+void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
