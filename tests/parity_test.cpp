@@ -6,6 +6,7 @@
 #include <map>
 
 #include "golden.hpp"
+#include "model_parity.hpp"
 #include "mora/adapters/adapters.hpp"
 #include "mora/data/sampler.hpp"
 #include "mora/eval/generator.hpp"
@@ -259,6 +260,15 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
     }
     CHECK(compared == (method.adapter.method == "lora" ? 4 : 2));
   }
+}
+
+TEST_CASE("the embedded model computes what transformers does") {
+  const ModelParity p = compare_with_golden(std::filesystem::path(MORA_SOURCE_DIR) / "data/base",
+                                            golden_folder() / "model_base.safetensors");
+  CHECK(p.tokens == 256);
+  CHECK(p.logits_error < 1e-5);
+  CHECK(p.continuation == 64);
+  CHECK(p.equal == 64);
 }
 
 TEST_CASE("delta and merged weight equal the authors' get_delta_weight") {
