@@ -33,7 +33,15 @@ class Command {
     std::vector<char*> argv;
     for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
     argv.push_back(nullptr);
+    // A signal that arrives before exec must not meet the handlers of this program.
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_ = ::fork();
+    if (pid_ == 0) {
+      for (const int s : {SIGINT, SIGTERM}) ::signal(s, SIG_DFL);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     REQUIRE(pid_ >= 0);
     if (pid_ > 0) return;
     const int out = ::open(out_.c_str(), O_WRONLY | O_CREAT, 0600);

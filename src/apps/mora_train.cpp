@@ -12,7 +12,7 @@ int body(int argc, char** argv) {
   std::string file;
   std::vector<std::string> overrides;
   int threads = 0;
-  bool print_config = false, document = false, overwrite = false;
+  bool print_config = false, document = false, overwrite = false, resume = false;
   app.add_option("--config", file, "the run's JSON file");
   app.add_option("--set", overrides,
                  "override one field: --set train.learning_rate=1e-4 (repeatable)")
@@ -26,6 +26,9 @@ int body(int argc, char** argv) {
   app.add_flag("--document-config", document,
                "print every field with default, range and description, and exit");
   app.add_flag("--overwrite", overwrite, "replace an earlier run in the output folder");
+  app.add_flag("--resume", resume,
+               "go on after the newest checkpoint in the output folder; start when there is none")
+      ->excludes("--overwrite");
   app.set_version_flag("--version", mora::apps::version_text("mora-train"));
   if (mora::apps::parse_command_line(app, argc, argv) == mora::apps::Next::stop) return 0;
   if (document) {
@@ -40,8 +43,10 @@ int body(int argc, char** argv) {
     mora::apps::print(mora::to_json_text(config));
     return 0;
   }
-  return mora::apps::train_run(
-      config, overwrite ? mora::apps::Existing::replace : mora::apps::Existing::refuse);
+  using mora::apps::Existing;
+  return mora::apps::train_run(config, overwrite ? Existing::replace
+                                       : resume  ? Existing::resume
+                                                 : Existing::refuse);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "mora/io/file.hpp"
 #include "mora/io/folder_commit.hpp"
 #include "mora/report/metrics.hpp"
-#include "mora/train/checkpoint.hpp"
+#include "mora/train/resume.hpp"
 #include "mora/train/trainer.hpp"
 
 namespace mora::apps {
@@ -35,20 +35,23 @@ class RunFolder {
       fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
     lock_.emplace(path / "LOCK");
     check_free(path, existing);
-    if (existing == Existing::replace) remove_earlier_run();
+    const bool anew = list_checkpoints(checkpoints()).empty() && !finished();
+    if (existing == Existing::replace || (existing == Existing::resume && anew))
+      remove_earlier_run();
     remove_stale_temporaries(path);
     remove_stale_temporaries(path / "checkpoints");
   }
 
   static void check_free(const fs::path& path, Existing existing) {
     std::error_code none;
-    if (existing == Existing::replace || !fs::exists(path / "metrics.jsonl", none)) return;
+    if (existing != Existing::refuse || !fs::exists(path / "metrics.jsonl", none)) return;
     fail(ErrorKind::usage, path.string(),
-         " already holds a run; choose another output_dir, or --overwrite it");
+         " already holds a run; --resume it, --overwrite it, or choose another output_dir");
   }
 
   const fs::path& path() const { return path_; }
   fs::path checkpoints() const { return path_ / "checkpoints"; }
+  bool finished() const { return fs::exists(path_ / "summary.json"); }
 
  private:
   // Only what a run writes, by name; whatever else lies there stays.
@@ -77,7 +80,8 @@ class Run {
         task_(make_checked_task()),
         trainer_(*session_.model, *session_.store, task_->train_data(), config.train,
                  static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace),
-        folder_(config.output_dir, existing) {}
+        folder_(config.output_dir, existing),
+        identity_(identity_of(config, task_->train_data())) {}
 
   int execute();
 
@@ -91,6 +95,9 @@ class Run {
             .tokenizer = session_.tokenizer_file};
   }
   std::unique_ptr<Task> make_checked_task() const;
+  TrainingState state() const;
+  void resume();
+  void train();
   void banner() const;
   void log_step(const StepMetrics& m);
   void evaluate(int64_t step);
@@ -105,12 +112,14 @@ class Run {
   std::unique_ptr<Task> task_;
   Trainer trainer_;
   RunFolder folder_;
+  RunIdentity identity_;
   std::optional<MetricsLog> log_;
   ProgressLine progress_;
   StepMetrics last_;
   Scores scores_;
-  double train_seconds_ = 0, window_loss_ = 0, window_seconds_ = 0;
-  int64_t tokens_ = 0, window_steps_ = 0, window_tokens_ = 0;
+  LogWindow window_;
+  double train_seconds_ = 0, earlier_seconds_ = 0;  // earlier: before this start
+  int64_t tokens_ = 0, saved_step_ = 0;
 };
 
 std::unique_ptr<Task> Run::make_checked_task() const {
@@ -147,11 +156,11 @@ void Run::banner() const {
 }
 
 void Run::log_step(const StepMetrics& m) {
-  const auto steps = static_cast<double>(window_steps_);
-  const double rate = static_cast<double>(window_tokens_) / std::max(window_seconds_, 1e-9);
+  const auto steps = static_cast<double>(window_.steps);
+  const double rate = static_cast<double>(window_.tokens) / std::max(window_.seconds, 1e-9);
   log_->write({{"step", m.step},
                {"epoch", trainer_.epoch()},
-               {"loss", window_loss_ / steps},
+               {"loss", window_.loss / steps},
                {"grad_norm", m.grad_norm},
                {"learning_rate", m.learning_rate},
                {"tokens", tokens_},
@@ -164,11 +173,10 @@ void Run::log_step(const StepMetrics& m) {
       text, sizeof text,
       "step %lld/%lld  epoch %.2f  loss %.4f  grad_norm %.3f  lr %.2e  %.0f tok/s  ETA %s",
       static_cast<long long>(m.step), static_cast<long long>(trainer_.total_steps()),
-      trainer_.epoch(), window_loss_ / steps, m.grad_norm, m.learning_rate, rate,
+      trainer_.epoch(), window_.loss / steps, m.grad_norm, m.learning_rate, rate,
       duration(left).c_str());
   progress_.show(text);
-  window_loss_ = window_seconds_ = 0;
-  window_steps_ = window_tokens_ = 0;
+  window_ = {};
 }
 
 void Run::evaluate(int64_t step) {
@@ -192,10 +200,40 @@ bool Run::save_due(int64_t step, int64_t total) const {
          (t.save_steps > 0 && step == total);
 }
 
+TrainingState Run::state() const {
+  return {.step = last_.step,
+          .tokens = tokens_,
+          .loss = last_.loss,
+          .seconds = train_seconds_,
+          .window = window_,
+          .metrics_bytes = log_->sync(),
+          .identity = identity_};
+}
+
+// Goes on after the newest checkpoint, if there is one.
+void Run::resume() {
+  const auto warn = [](const std::string& damage) {
+    std::fprintf(stderr, "warning: %s\n", damage.c_str());
+  };
+  const auto found =
+      load_newest_checkpoint(folder_.checkpoints(), identity_, trained(), *session_.store, warn);
+  if (folder_.finished()) return;
+  log_.emplace(folder_.path() / "metrics.jsonl", found ? found->metrics_bytes : 0);
+  if (!found) return;
+  saved_step_ = found->step;
+  earlier_seconds_ = found->seconds;
+  trainer_.resume_at(found->step);
+  last_.step = found->step;
+  last_.loss = found->loss;
+  tokens_ = found->tokens;
+  train_seconds_ = found->seconds;
+  window_ = found->window;
+  std::fprintf(stderr, "going on after step %lld\n", static_cast<long long>(found->step));
+}
+
 void Run::save(int64_t step) {
-  const fs::path saved = save_checkpoint(
-      folder_.checkpoints(), trained(),
-      {.step = step, .tokens = tokens_, .seed = static_cast<uint64_t>(config().seed)});
+  const fs::path saved = save_checkpoint(folder_.checkpoints(), trained(), state());
+  saved_step_ = step;
   progress_.end();
   std::fprintf(stderr, "committed %s\n", saved.c_str());
   prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
@@ -203,7 +241,9 @@ void Run::save(int64_t step) {
 
 void Run::finish() {
   const bool full = config().adapter.method == "full";
-  FolderCommit commit(folder_.path(), full ? "model" : "adapter");
+  const char* name = full ? "model" : "adapter";
+  if (fs::exists(folder_.path() / name)) remove_folder(folder_.path() / name);  // of a killed run
+  FolderCommit commit(folder_.path(), name);
   save_trained(commit.path(), trained(),
                config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
   commit.commit();
@@ -220,7 +260,7 @@ void Run::finish() {
                     {"loss", last_.loss},
                     {"samples", scores_.samples}};
   for (const Score& s : scores_.values) summary.emplace_back(s.name, s.value);
-  summary.insert(summary.end(), {{"seconds", seconds_since(start_)},
+  summary.insert(summary.end(), {{"seconds", earlier_seconds_ + seconds_since(start_)},
                                  {"train_seconds", train_seconds_},
                                  {"tokens", tokens_},
                                  {"tokens_per_second",
@@ -232,35 +272,44 @@ void Run::finish() {
 
 int Run::stopped() {
   const int64_t total = trainer_.total_steps();
-  if (last_.step > 0 && !save_due(last_.step, total)) save(last_.step);
+  if (last_.step > saved_step_) save(last_.step);
   std::fprintf(stderr, "stopped by signal %d after step %lld of %lld\n", signals_.received(),
                static_cast<long long>(last_.step), static_cast<long long>(total));
   return 128 + signals_.received();
 }
 
-int Run::execute() {
-  write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
-  task_->save_data(folder_.path());
-  log_.emplace(folder_.path() / "metrics.jsonl");
-  banner();
-  signals_.defer();
+void Run::train() {
   const int64_t total = trainer_.total_steps();
   while (trainer_.finished_steps() < total && signals_.received() == 0) {
     const auto begin = std::chrono::steady_clock::now();
     last_ = trainer_.step();
     const double seconds = seconds_since(begin);
     train_seconds_ += seconds;
-    window_seconds_ += seconds;
-    window_loss_ += last_.loss;
-    ++window_steps_;
-    window_tokens_ += last_.tokens;
+    window_.seconds += seconds;
+    window_.loss += last_.loss;
+    ++window_.steps;
+    window_.tokens += last_.tokens;
     tokens_ += last_.tokens;
     if (last_.step % config().train.logging_steps == 0 || last_.step == total) log_step(last_);
-    if (save_due(last_.step, total)) save(last_.step);
     const int64_t every = config().train.eval_steps;
     if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
+    // Last, so that the checkpoint knows the log up to here.
+    if (save_due(last_.step, total)) save(last_.step);
   }
   progress_.end();
+}
+
+int Run::execute() {
+  resume();
+  if (folder_.finished()) {
+    std::fprintf(stderr, "%s is finished: nothing to do\n", folder_.path().c_str());
+    return 0;
+  }
+  write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
+  task_->save_data(folder_.path());
+  banner();
+  signals_.defer();
+  train();
   if (signals_.received() != 0) return stopped();
   evaluate(last_.step);
   finish();

@@ -10,7 +10,9 @@
 
 namespace mora::apps {
 
-enum class Existing { refuse, replace };  // what to do with an earlier run in the same folder
+// What to do with an earlier run in the same folder. resume: go on after its newest whole
+// checkpoint to the same results bit for bit, or start when there is none.
+enum class Existing { refuse, replace, resume };
 
 // Returns the exit code: 0, or 130/143 when a signal stopped it after a checkpoint.
 int train_run(const RunConfig& config, Existing existing);

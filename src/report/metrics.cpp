@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,11 +30,20 @@ std::string to_json_line(const Record& record) {
   return dump_json(json);
 }
 
-MetricsLog::MetricsLog(const std::filesystem::path& file)
+MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t keep)
     : file_(file),
       descriptor_(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
   if (descriptor_ < 0)
     fail(ErrorKind::io, "cannot open ", file.string(), " for writing: ", std::strerror(errno));
+  if (sync() > keep && ::ftruncate(descriptor_, keep) != 0)
+    fail(ErrorKind::io, "cannot shorten ", file.string(), ": ", std::strerror(errno));
+}
+
+int64_t MetricsLog::sync() const {
+  struct stat status {};
+  if (::fsync(descriptor_) != 0 || ::fstat(descriptor_, &status) != 0)
+    fail(ErrorKind::io, "cannot flush ", file_.string(), " to the disk: ", std::strerror(errno));
+  return status.st_size;
 }
 
 MetricsLog::~MetricsLog() {

@@ -44,6 +44,61 @@ std::vector<NamedTensor> optimizer_tensors(const ParameterStore& store) {
   return tensors;
 }
 
+Json to_json(const TrainingState& s) {
+  return {{"step", s.step},
+          {"tokens", s.tokens},
+          {"loss", json_number(s.loss)},
+          {"seconds", s.seconds},
+          {"window",
+           {{"loss", json_number(s.window.loss)},
+            {"seconds", s.window.seconds},
+            {"steps", s.window.steps},
+            {"tokens", s.window.tokens}}},
+          {"metrics_bytes", s.metrics_bytes},
+          {"data_sha256", s.identity.data_sha256},
+          {"settings", s.identity.settings}};
+}
+
+TrainingState read_state(const fs::path& file) {
+  const Json document = parse_json(read_file(file, size_t{1} << 20), file.string());
+  const JsonView json(document, file.string()), window = json.at("window");
+  auto count = [](const JsonView& value) {
+    if (value.integer() < 0) value.wrong("must not be negative");
+    return value.integer();
+  };
+  TrainingState state{.step = count(json.at("step")),
+                      .tokens = count(json.at("tokens")),
+                      .loss = json.at("loss").any_number(),
+                      .seconds = json.at("seconds").number(),
+                      .window = {.loss = window.at("loss").any_number(),
+                                 .seconds = window.at("seconds").number(),
+                                 .steps = count(window.at("steps")),
+                                 .tokens = count(window.at("tokens"))},
+                      .metrics_bytes = count(json.at("metrics_bytes")),
+                      .identity = {{}, json.at("data_sha256").string()}};
+  for (const auto& [name, value] : json.at("settings").members())
+    state.identity.settings[name] = value.string();
+  return state;
+}
+
+void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const RunIdentity& now) {
+  std::string changes;
+  auto tell = [&](const std::string& name, const std::string& before, const std::string& after) {
+    changes += str("\n  ", name, ": ", after, ", but the checkpoint was made with ", before);
+  };
+  for (const auto& [name, value] : now.settings) {
+    const auto found = saved.settings.find(name);
+    const std::string before = found == saved.settings.end() ? "no such setting" : found->second;
+    if (before != value) tell(name, before, value);
+  }
+  if (changes.empty() && saved.data_sha256 != now.data_sha256)
+    tell("the training examples", saved.data_sha256.substr(0, 16), now.data_sha256.substr(0, 16));
+  if (changes.empty()) return;
+  fail(ErrorKind::usage, checkpoint.string(),
+       ": the run cannot go on exactly, because these are not the same:", changes,
+       "\nSet them back, or start a new run in another output_dir");
+}
+
 }  // namespace
 
 void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype) {
@@ -63,26 +118,15 @@ fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& traine
   FolderCommit commit(checkpoints, step_name(state.step));
   save_trained(commit.path(), trained, DType::f32);
   write_safetensors(commit.path() / "optimizer.safetensors", optimizer_tensors(trained.store));
-  Json json;
-  json["step"] = state.step;
-  json["tokens"] = state.tokens;
-  json["seed"] = static_cast<int64_t>(state.seed);
-  write_file_atomically(commit.path() / "state.json", dump_json(json, 2) + "\n");
+  write_file_atomically(commit.path() / "state.json", dump_json(to_json(state), 2) + "\n");
   return commit.commit({{"step", std::to_string(state.step)}});
 }
 
-TrainingState load_checkpoint(const fs::path& checkpoint, const TrainedModel& trained,
-                              ParameterStore& store) {
+TrainingState load_checkpoint(const fs::path& checkpoint, const RunIdentity& identity,
+                              const TrainedModel& trained, ParameterStore& store) {
   verify_folder(checkpoint);
-  const fs::path state_file = checkpoint / "state.json";
-  const Json document = parse_json(read_file(state_file, size_t{1} << 20), state_file.string());
-  const JsonView json(document, state_file.string());
-  const TrainingState state{.step = json.at("step").integer(),
-                            .tokens = json.at("tokens").integer(),
-                            .seed = static_cast<uint64_t>(json.at("seed").integer())};
-  for (const char* key : {"step", "tokens"}) {
-    if (json.at(key).integer() < 0) json.at(key).wrong("must not be negative");
-  }
+  const TrainingState state = read_state(checkpoint / "state.json");
+  check_identity(checkpoint, state.identity, identity);
   const SafetensorsFile optimizer(checkpoint / "optimizer.safetensors");
   const std::vector<NamedTensor> moments = optimizer_tensors(store);
   for (const NamedTensor& t : moments) {

@@ -22,11 +22,13 @@ std::string to_json_line(const Record& record);
 // Appends records to a file, one a line, each flushed to the system.
 class MetricsLog {
  public:
-  explicit MetricsLog(const std::filesystem::path& file);
+  // Keeps at most the first `keep` bytes of what the file holds.
+  MetricsLog(const std::filesystem::path& file, int64_t keep);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
   void write(const Record& record);
+  int64_t sync() const;  // puts all of it on the disk; the file's length
 
  private:
   std::filesystem::path file_;

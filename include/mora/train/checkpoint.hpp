@@ -1,15 +1,17 @@
 // Checkpoints: complete folders that hold everything a run needs to go on.
 //
 //   <output_dir>/checkpoints/step-00000300/
-//     adapter_config.json, adapter_model.safetensors   (or config.json, model.safetensors for full
-//     training) optimizer.safetensors    exp_avg.<name> and exp_avg_sq.<name> of every trained
-//     parameter state.json               step, tokens, seed MANIFEST.json            sizes and
-//     SHA-256 of the others, written last
+//     adapter_config.json, adapter_model.safetensors
+//                            (config.json, model.safetensors and the tokenizer for full training)
+//     optimizer.safetensors  exp_avg.<name> and exp_avg_sq.<name> of every trained parameter
+//     state.json             TrainingState
+//     MANIFEST.json          sizes and SHA-256 of the others, written last
 //
 // Everything reaches the disk through FolderCommit: a folder under its final name is whole.
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include "mora/config/run_config.hpp"
@@ -17,10 +19,33 @@
 
 namespace mora {
 
+// What must be the same for a run to go on as if it had never stopped.
+struct RunIdentity {
+  std::map<std::string, std::string> settings;  // "train.learning_rate" -> "0.003"
+  std::string data_sha256;                      // of the training examples
+
+  bool operator==(const RunIdentity&) const = default;
+};
+
+// Steps finished since the last line of the log.
+struct LogWindow {
+  double loss = 0, seconds = 0;  // sums
+  int64_t steps = 0, tokens = 0;
+
+  bool operator==(const LogWindow&) const = default;
+};
+
+// Where a run stands after a step.
 struct TrainingState {
   int64_t step = 0;
   int64_t tokens = 0;
-  uint64_t seed = 0;
+  double loss = 0;     // of the last step
+  double seconds = 0;  // spent in steps
+  LogWindow window;
+  int64_t metrics_bytes = 0;  // length of metrics.jsonl
+  RunIdentity identity;
+
+  bool operator==(const TrainingState&) const = default;
 };
 
 // What is trained, for the writer: the model's own weights or an adapter.
@@ -40,10 +65,11 @@ void save_trained(const std::filesystem::path& folder, const TrainedModel& train
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,
                                       const TrainedModel& trained, const TrainingState& state);
 
-// Verifies a checkpoint's hashes, then fills weights and optimizer state. Error(data) names what
-// does not fit; nothing is changed then.
-TrainingState load_checkpoint(const std::filesystem::path& checkpoint, const TrainedModel& trained,
-                              ParameterStore& store);
+// Verifies a checkpoint's hashes and that it belongs to the run `identity`, then fills weights and
+// optimizer state. Error(data) names what is damaged or does not fit, Error(usage) what was changed
+// since; nothing is loaded then.
+TrainingState load_checkpoint(const std::filesystem::path& checkpoint, const RunIdentity& identity,
+                              const TrainedModel& trained, ParameterStore& store);
 
 // The committed checkpoints of a run, oldest first.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& checkpoints);

@@ -1,0 +1,199 @@
+// mora-train --resume as a user meets it: a run that was killed or stopped, whenever, goes on to
+// the files of the run that never was; what would not be exact is refused.
+#include <fstream>
+
+#include "command.hpp"
+#include "io/json.hpp"
+#include "mora/train/checkpoint.hpp"
+
+TEST_SUITE_BEGIN("resume");
+
+namespace mora::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A run with checkpoints in the middle of log windows, dropout and several epochs.
+struct Place : TemporaryFolder {
+  explicit Place(
+      const std::string& adapter = R"({"method": "mora", "r": 4, "lora_dropout": 0.1})") {
+    Json config = parse_json(uuid_config(adapter), "config");
+    config["train"]["max_steps"] = 24;
+    config["train"]["logging_steps"] = 3;
+    config["train"]["save_steps"] = 5;
+    config["train"]["save_at"] = {2};
+    config["train"]["eval_steps"] = 10;
+    config["train"]["gradient_accumulation_steps"] = 2;
+    file("config.json", dump_json(config));
+  }
+
+  std::vector<std::string> options(std::vector<std::string> settings) const {
+    std::vector<std::string> all = {"--config", "config.json"};
+    for (std::string& s : settings) {
+      if (!s.starts_with("--")) all.push_back("--set");
+      all.push_back(std::move(s));
+    }
+    return all;
+  }
+  Finished train(std::vector<std::string> settings) const {
+    return testing::train(path(), options(std::move(settings)));
+  }
+  fs::path checkpoint(int64_t step, const std::string& run = "run") const {
+    return path() / run / "checkpoints" / str("step-000000", step < 10 ? "0" : "", step);
+  }
+};
+
+// All that does not depend on the clock.
+Json without_times(Json record) {
+  for (const char* key :
+       {"seconds", "train_seconds", "tokens_per_second", "peak_memory_bytes", "threads"})
+    record.erase(key);
+  return record;
+}
+
+std::vector<Json> metrics_of(const fs::path& run) {
+  std::vector<Json> rows;
+  std::ifstream in(run / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);)
+    rows.push_back(without_times(parse_json(line, "metrics.jsonl")));
+  return rows;
+}
+
+Json summary_of(const fs::path& run) {
+  return without_times(parse_json(bytes_of(run / "summary.json"), "summary.json"));
+}
+
+void check_same_run(const fs::path& run, const fs::path& undisturbed, const std::string& weights) {
+  CHECK(bytes_of(run / weights) == bytes_of(undisturbed / weights));
+  CHECK(metrics_of(run) == metrics_of(undisturbed));
+  CHECK(summary_of(run) == summary_of(undisturbed));
+}
+
+TEST_CASE("a run killed again and again ends as the run that never was") {
+  const std::pair<std::string, std::string> methods[] = {
+      {R"({"method": "mora", "r": 4, "lora_dropout": 0.1})", "adapter/adapter_model.safetensors"},
+      {R"({"method": "full"})", "model/model.safetensors"}};
+  for (const auto& method : methods) {
+    INFO(method.first);
+    const Place place(method.first);
+    REQUIRE(place.train({"output_dir=whole"}).code == 0);
+    Finished last{};
+    int starts = 0;
+    for (; starts < 60; ++starts) {
+      Command command(place.path(),
+                      joined({MORA_BINARY_DIR "/mora-train"}, place.options({"--resume"})));
+      if (starts < 6) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(150 + 137 * starts));
+        command.send(SIGKILL);
+      }
+      last = command.wait();
+      if (starts >= 6) break;
+    }
+    REQUIRE_MESSAGE(last.code == 0, last.err);
+    check_same_run(place / "run", place / "whole", method.second);
+    for (const auto& entry : fs::directory_iterator(place / "run/checkpoints"))
+      CHECK(entry.path().filename().string().starts_with("step-"));
+  }
+}
+
+TEST_CASE("going on from each checkpoint, and after a signal, gives the same files") {
+  const Place place;
+  REQUIRE(place.train({"output_dir=whole"}).code == 0);
+  const auto checkpoints = list_checkpoints(place / "whole/checkpoints");
+  REQUIRE(checkpoints.size() == 6);  // 2, 5, 10, 15, 20, 24
+  for (size_t kept = 1; kept <= checkpoints.size(); ++kept) {
+    INFO(kept);
+    fs::remove_all(place / "run");
+    fs::create_directories(place / "run/checkpoints");
+    fs::copy_file(place / "whole/metrics.jsonl", place / "run/metrics.jsonl");
+    for (size_t i = 0; i < kept; ++i)
+      fs::copy(checkpoints[i], place / "run/checkpoints" / checkpoints[i].filename());
+    const Finished resumed = place.train({"--resume", "engine.threads=1"});
+    REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+    CHECK(resumed.err.find("going on after step ") != std::string::npos);
+    check_same_run(place / "run", place / "whole", "adapter/adapter_model.safetensors");
+  }
+}
+
+TEST_CASE("a signal right after going on saves nothing twice") {
+  const Place place;
+  Command command(place.path(), joined({MORA_BINARY_DIR "/mora-train"},
+                                       place.options({"train.max_steps=1000000"})));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!fs::exists(place.checkpoint(5))) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  command.send(SIGTERM);
+  REQUIRE(command.wait().code == 143);
+  const auto before = list_checkpoints(place / "run/checkpoints");
+  Command again(place.path(), joined({MORA_BINARY_DIR "/mora-train"},
+                                     place.options({"--resume", "train.max_steps=1000000"})));
+  again.send(SIGTERM);
+  const Finished stopped = again.wait();
+  CHECK_MESSAGE(stopped.code == 143, stopped.err);
+  CHECK(list_checkpoints(place / "run/checkpoints").size() >= before.size());
+}
+
+TEST_CASE("a damaged checkpoint is passed over, and only a damaged one") {
+  const Place place;
+  REQUIRE(place.train({"output_dir=whole"}).code == 0);
+  REQUIRE(place.train({}).code == 0);
+  fs::remove(place / "run/summary.json");
+  fs::resize_file(place.checkpoint(24) / "optimizer.safetensors", 100);
+  const Finished resumed = place.train({"--resume"});
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+  for (const char* part :
+       {"warning: ", "optimizer.safetensors", "damaged-step-00000024", "step 20"})
+    CHECK_MESSAGE(resumed.err.find(part) != std::string::npos, part);
+  CHECK(list_checkpoints(place / "run/checkpoints").size() == 6);
+  check_same_run(place / "run", place / "whole", "adapter/adapter_model.safetensors");
+
+  fs::remove(place / "run/summary.json");
+  for (const auto& checkpoint : list_checkpoints(place / "run/checkpoints"))
+    fs::resize_file(checkpoint / "state.json", 10);
+  const Finished none = place.train({"--resume"});
+  CHECK(none.code == 3);
+  CHECK(none.err.find("none of the 6 checkpoints is whole") != std::string::npos);
+}
+
+TEST_CASE("what would change the result is refused, what would not is free") {
+  const Place place;
+  REQUIRE(place.train({"train.max_steps=3"}).code == 0);
+  const Finished changed = place.train(
+      {"--resume", "train.max_steps=3", "train.learning_rate=1e-4", "adapter.r=8", "seed=7"});
+  CHECK(changed.code == 2);
+  for (const char* part : {"train.learning_rate: 0.0001, but the checkpoint was made with 0.003",
+                           "adapter.r: 8", "seed: 7"})
+    CHECK_MESSAGE(changed.err.find(part) != std::string::npos, changed.err);
+  const Finished data = place.train({"--resume", "train.max_steps=3", "data.pairs=7"});
+  CHECK(data.code == 2);
+  const Finished done = place.train({"--resume", "train.max_steps=3", "train.save_steps=2",
+                                     "train.logging_steps=1", "engine.threads=1"});
+  CHECK(done.code == 0);
+  CHECK(done.err.find("finished: nothing to do") != std::string::npos);
+  CHECK(place.train({"--resume", "--overwrite"}).code == 2);
+}
+
+TEST_CASE("the same examples from a changed file are told from other examples") {
+  const Place place;
+  REQUIRE(place.train({"train.max_steps=3"}).code == 0);
+  const std::string pairs = bytes_of(place / "run/uuid_pairs.jsonl");
+  place.file("pairs.jsonl", pairs);
+  const std::vector<std::string> settings = {"output_dir=other", "data.file=pairs.jsonl",
+                                             "train.max_steps=3"};
+  REQUIRE(place.train(settings).code == 0);
+  place.file("pairs.jsonl", "\n" + pairs);
+  CHECK(place.train(joined(settings, {"--resume"})).code == 0);
+  std::string other = pairs;
+  other[other.find("\"value\"") + 12] ^= 1;  // another hexadecimal digit, mostly
+  place.file("pairs.jsonl", other);
+  const Finished refused = place.train(joined(settings, {"--resume"}));
+  CHECK_MESSAGE(refused.code != 0, refused.err);
+  CHECK(refused.err.find("training examples") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace mora::testing
+
+TEST_SUITE_END();
