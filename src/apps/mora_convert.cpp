@@ -6,7 +6,10 @@
 namespace {
 
 const std::vector<mora::apps::Conversion>& conversions() {
-  static const std::vector<mora::apps::Conversion> all = {};
+  static const std::vector<mora::apps::Conversion> all = {
+      {"gguf-to-hf", "A LLaMA in GGUF to a Hugging Face folder", mora::apps::declare_gguf_to_hf},
+      {"hf-to-gguf", "A Hugging Face folder of a LLaMA to GGUF", mora::apps::declare_hf_to_gguf},
+  };
   return all;
 }
 

@@ -1,0 +1,151 @@
+// mora-convert hf-to-gguf: a Hugging Face folder of a LLaMA becomes one GGUF file. Tensors pass one
+// piece at a time; the file appears when it is complete.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <set>
+
+#include "apps/convert.hpp"
+#include "io/json.hpp"
+#include "mora/io/tensor_rows.hpp"
+#include "mora/io/text.hpp"
+#include "mora/models/llama_gguf.hpp"
+#include "mora/text/gguf_tokenizer.hpp"
+
+namespace mora::apps {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Options {
+  std::string model, out, type = "f16";
+};
+
+struct FileType {
+  const char *option, *name;
+  uint32_t number;  // general.file_type
+};
+constexpr FileType kTypes[] = {
+    {"f32", "F32", 0}, {"f16", "F16", 1}, {"bf16", "BF16", 32}, {"q8_0", "Q8_0", 7}};
+
+constexpr const char* kRopeFreqs = "rope_freqs.weight";
+
+void check_tensors(const SafetensorsFile& file, const std::vector<LlamaGgufTensor>& expected) {
+  std::string problems;
+  std::set<std::string, std::less<>> names;
+  for (const LlamaGgufTensor& t : expected) {
+    names.insert(t.name);
+    if (!file.contains(t.name)) {
+      problems += str("; missing ", t.name);
+    } else if (file.info(t.name).shape != t.shape) {
+      problems += str("; ", t.name, " is ", file.info(t.name), ", expected ",
+                      Shape(std::span<const int64_t>(t.shape)));
+    }
+  }
+  for (const auto& [name, info] : file.tensors()) {
+    const bool ignorable = name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
+    if (!names.contains(name) && !ignorable) problems += str("; unexpected ", printable(name));
+  }
+  if (!problems.empty()) {
+    fail(ErrorKind::data, printable(file.path().string()), ": the weights do not fit config.json",
+         printable(problems, 2000));
+  }
+}
+
+// Norms stay F32, as does what has rows that the type's blocks do not fit.
+const GgmlType& type_for(const LlamaGgufTensor& tensor, const GgmlType& wanted) {
+  const bool fits = tensor.shape.size() > 1 && tensor.shape.back() % wanted.block_values == 0;
+  return fits ? wanted : ggml_type("F32");
+}
+
+std::vector<StoredGgufTensor> tensors_of(const SafetensorsFile& file, const LlamaConfig& config,
+                                         const GgmlType& wanted) {
+  const std::vector<LlamaGgufTensor> expected = llama_gguf_tensors(config);
+  check_tensors(file, expected);
+  std::vector<StoredGgufTensor> tensors;
+  for (const LlamaGgufTensor& t : expected) {
+    TensorRows rows = rows_of(file, t.name);
+    if (t.rotated) {
+      rows = reordered(std::move(rows),
+                       [dim = config.head_dim](int64_t row) { return half_split_row(row, dim); });
+    }
+    const GgmlType& type = type_for(t, wanted);
+    tensors.push_back(
+        {t.gguf, &type, t.shape,
+         [rows = std::move(rows), &type](const ByteSink& sink) { write_rows(rows, type, sink); }});
+  }
+  return tensors;
+}
+
+void add_rope_factors(std::vector<StoredGgufTensor>& tensors, const LlamaGguf& model) {
+  if (!model.llama3) return;
+  const auto& c = model.config;
+  const auto divisors = std::make_shared<std::vector<float>>(
+      llama3_divisors(*model.llama3, c.rope_theta, c.head_dim));
+  tensors.push_back(
+      {kRopeFreqs, &ggml_type("F32"), {c.head_dim / 2}, [divisors](const ByteSink& sink) {
+         sink(std::as_bytes(std::span(*divisors)));
+       }});
+}
+
+// The configuration, with the ids that it really names: LlamaConfig has defaults for them.
+LlamaGguf read_model(const fs::path& path) {
+  LlamaGguf model;
+  model.config = read_llama_config(path);
+  const Json document = parse_json(read_file(path, size_t{16} << 20), path.string());
+  const JsonView json(document, path.string());
+  auto id = [&](const char* key) -> std::optional<int64_t> {
+    if (!json.has(key)) return std::nullopt;
+    const JsonView value = json.at(key);
+    if (!value.json().is_array()) return value.integer();
+    return value.items().empty() ? std::nullopt : std::optional(value.items().front().integer());
+  };
+  model.bos = id("bos_token_id");
+  model.eos = id("eos_token_id");
+  model.pad = id("pad_token_id");
+  return model;
+}
+
+// The folder's own name, for lists of models.
+std::string model_name(const fs::path& folder) {
+  return fs::weakly_canonical(folder).filename().string();
+}
+
+int convert_hf_to_gguf(const Options& options) {
+  const auto* type = std::ranges::find(kTypes, options.type, &FileType::option);
+  const auto start = std::chrono::steady_clock::now();
+  const fs::path folder = options.model;
+  const LlamaGguf model = read_model(folder / "config.json");
+  const SafetensorsFile file(folder / "model.safetensors");
+  std::vector<StoredGgufTensor> tensors = tensors_of(file, model.config, ggml_type(type->name));
+  add_rope_factors(tensors, model);
+  GgufMetadata metadata;
+  add_llama_keys(metadata, model);
+  metadata.add_text("general.name", model_name(folder));
+  metadata.add_u32("general.file_type", type->number);
+  if (options.type == "q8_0") metadata.add_u32("general.quantization_version", 2);
+  add_tokenizer_keys(metadata, folder, {model.config.vocab_size, model.bos, model.eos, model.pad});
+  write_gguf(options.out, metadata, tensors);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::printf("%s: %zu tensors, matrices as %s, in %.1f s\n", options.out.c_str(), tensors.size(),
+              type->name, seconds.count());
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_hf_to_gguf(CLI::App& command) {
+  const auto options = std::make_shared<Options>();
+  command.add_option("--model", options->model, "the Hugging Face folder")->required();
+  command.add_option("--out", options->out, "the GGUF file to write")->required();
+  command
+      .add_option("--type", options->type, "of the matrices: f32, f16, bf16 or q8_0; norms are f32")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}));
+  return [options] { return convert_hf_to_gguf(*options); };
+}
+
+}  // namespace mora::apps
