@@ -168,8 +168,8 @@ bool quantize_q8_0(std::span<const float, kShort> x, std::byte* block) {
   const uint16_t half = half_of_float(scale);
   if (std::isinf(float_of_half(half))) return false;
   store(block, half);
-  // A subnormal scale has no finite reciprocal; as F16 it is zero, and so are the values.
-  const float inverse = half == 0 ? 0.0f : 1.0f / scale;
+  // The reciprocal of zero, and of some subnormals, is infinite; as F16 such a scale is zero.
+  const float inverse = std::isinf(1.0f / scale) ? 0.0f : 1.0f / scale;
   for (int i = 0; i < kShort; ++i) {
     store(block + 2 + i, static_cast<int8_t>(std::round(x[static_cast<size_t>(i)] * inverse)));
   }
