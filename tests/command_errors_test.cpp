@@ -176,6 +176,12 @@ TEST_CASE("a loss that is not finite ends with 5 and leaves nothing to be taken 
   CHECK(fs::is_empty(place / "run/checkpoints"));
 }
 
+TEST_CASE("more steps than can be counted end with 2") {
+  const Workplace place;
+  place.check(2, {"train.max_steps=-1", "train.num_train_epochs=1e300"},
+              {"train.num_train_epochs", "1e+300", "at most 1e12"});
+}
+
 TEST_CASE("what the system refuses ends with 6") {
   const Workplace place;
   place.check(6, {"output_dir=config.json"}, {"config.json", "Not a directory"});

@@ -223,7 +223,7 @@ TEST_CASE("a signal ends a run after a whole checkpoint") {
     folder.file("config.json", uuid_config(kLora));
     Command command(folder.path(),
                     {MORA_BINARY_DIR "/mora-train", "--config", "config.json", "--set",
-                     "train.max_steps=1000000", "--set", "train.save_steps=0", "--set",
+                     "train.max_steps=1000000000000", "--set", "train.save_steps=0", "--set",
                      "train.save_at=[]", "--set", "train.eval_steps=0"});
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     std::error_code none;

@@ -13,14 +13,18 @@ int64_t total_steps(const TrainConfig& config, int64_t n) {
   if (config.max_steps > 0) return config.max_steps;
   const auto per_step =
       static_cast<double>(config.per_device_train_batch_size * config.gradient_accumulation_steps);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(config.num_train_epochs *
-                                                             static_cast<double>(n) / per_step)));
+  const double steps = std::ceil(config.num_train_epochs * static_cast<double>(n) / per_step);
+  if (steps > 1e12) {
+    fail(ErrorKind::usage, "train.num_train_epochs: ", config.num_train_epochs, " passes over ", n,
+         " examples are ", steps, " steps, expected at most 1e12");
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(steps));
 }
 
 namespace {
 
 // The most tokens that any micro-batch of the run holds: known beforehand, because the order of the
-// data is.
+// data is. Runs of more examples than anyone waits for get what no batch can exceed.
 int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint64_t seed,
                       int64_t steps) {
   int64_t shortest = INT64_MAX, longest = 0;
@@ -30,7 +34,10 @@ int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint
     longest = std::max(longest, length);
   }
   const int64_t batch = config.per_device_train_batch_size;
-  if (shortest == longest) return batch * longest;
+  constexpr double kMostDraws = 1e8;
+  const double draws =
+      static_cast<double>(steps) * static_cast<double>(config.gradient_accumulation_steps * batch);
+  if (shortest == longest || draws > kMostDraws) return batch * longest;
   Sampler sampler(seed, data.size());
   int64_t most = 0;
   for (int64_t micro = 0; micro < steps * config.gradient_accumulation_steps; ++micro) {
