@@ -16,6 +16,7 @@ struct Conversion {
   DeclareConversion declare;
 };
 
+std::function<int()> declare_adapter(CLI::App& command);
 std::function<int()> declare_gguf_to_hf(CLI::App& command);
 std::function<int()> declare_hf_to_gguf(CLI::App& command);
 

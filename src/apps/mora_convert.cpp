@@ -7,6 +7,7 @@ namespace {
 
 const std::vector<mora::apps::Conversion>& conversions() {
   static const std::vector<mora::apps::Conversion> all = {
+      {"adapter", "An adapter to another format", mora::apps::declare_adapter},
       {"gguf-to-hf", "A LLaMA in GGUF to a Hugging Face folder", mora::apps::declare_gguf_to_hf},
       {"hf-to-gguf", "A Hugging Face folder of a LLaMA to GGUF", mora::apps::declare_hf_to_gguf},
   };
