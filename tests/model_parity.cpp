@@ -4,10 +4,9 @@
 #include <array>
 #include <cmath>
 
-#include "mora/data/batch.hpp"
 #include "mora/eval/generator.hpp"
+#include "mora/eval/logits.hpp"
 #include "mora/io/safetensors.hpp"
-#include "mora/train/batch_tensors.hpp"
 
 namespace mora::testing {
 
@@ -18,27 +17,6 @@ std::vector<T> values_of(const SafetensorsFile& file, const std::string& name) {
   OwnedTensor tensor({dtype_of<T>(), Shape(std::span<const int64_t>(file.info(name).shape))});
   file.read(name, tensor.view());
   return {tensor.template as<T>().begin(), tensor.template as<T>().end()};
-}
-
-// [T, V] for one sequence.
-OwnedTensor logits_of(const Llama& model, const std::vector<int32_t>& ids, const Backend& backend) {
-  const auto count = static_cast<int64_t>(ids.size());
-  const Example example{.tokens = ids, .weights = std::vector<float>(ids.size())};
-  BatchTensors tensors(count, DType::f32);
-  tensors.fill(pack(std::array{&example}, count), 1.0);
-  Graph graph;
-  Context context(graph);
-  const Var h =
-      model.hidden(context, graph.bind(tensors.tokens.view(), "tokens"),
-                   graph.bind(tensors.positions.view(), "positions"),
-                   model.packed_attention(graph.bind(tensors.segment_start.view(), "start")));
-  const Var logits = matmul(h, model.output_weight(context), {.tb = Transpose::yes});
-  Workspace workspace;
-  Plan plan(graph, std::array{logits}, backend, workspace);
-  plan.run();
-  OwnedTensor copy({DType::f32, plan[logits].shape()});
-  convert(plan[logits], copy.view());
-  return copy;
 }
 
 double logits_error(const SafetensorsFile& golden, const Tensor& logits) {
@@ -68,7 +46,7 @@ ModelParity compare_with_golden(const std::filesystem::path& folder,
   load_weights(store, config, folder);
   const auto backend = make_cpu_backend(MatmulProvider::automatic);
   const auto ids = values_of<int32_t>(golden, "input_ids");
-  const OwnedTensor logits = logits_of(model, ids, *backend);
+  const OwnedTensor logits = sequence_logits(model, store, ids, *backend);
   const auto prompt = values_of<int32_t>(golden, "greedy.prompt"),
              expected = values_of<int32_t>(golden, "greedy.continuation");
   const auto length = static_cast<int64_t>(expected.size());

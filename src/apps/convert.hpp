@@ -19,5 +19,6 @@ struct Conversion {
 std::function<int()> declare_adapter(CLI::App& command);
 std::function<int()> declare_gguf_to_hf(CLI::App& command);
 std::function<int()> declare_hf_to_gguf(CLI::App& command);
+std::function<int()> declare_merge(CLI::App& command);
 
 }  // namespace mora::apps

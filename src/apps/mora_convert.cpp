@@ -10,6 +10,7 @@ const std::vector<mora::apps::Conversion>& conversions() {
       {"adapter", "An adapter to another format", mora::apps::declare_adapter},
       {"gguf-to-hf", "A LLaMA in GGUF to a Hugging Face folder", mora::apps::declare_gguf_to_hf},
       {"hf-to-gguf", "A Hugging Face folder of a LLaMA to GGUF", mora::apps::declare_hf_to_gguf},
+      {"merge", "A base model and an adapter to one model", mora::apps::declare_merge},
   };
   return all;
 }

@@ -164,6 +164,14 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(part.data() - data_), end = begin + part.size();
+  const size_t first = (begin + page - 1) / page * page, last = end / page * page;
+  // A hint as well: the pages are clean, so nothing can be lost.
+  if (first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
 AtomicFile::AtomicFile(fs::path path)
     : path_(std::move(path)),
       temporary_(folder_of(path_) / (".tmp-" + path_.filename().string() + "-" + random_suffix())),

@@ -53,6 +53,19 @@ TensorRows rows_of(const SafetensorsFile& file, const std::string& name) {
           }};
 }
 
+TensorRows rows_of(std::string name, const Tensor& tensor) {
+  const std::vector<int64_t> shape(tensor.shape().dims().begin(), tensor.shape().dims().end());
+  const int64_t row = shape.empty() ? 1 : shape.back();
+  return {.name = std::move(name),
+          .rows = rows_in(shape),
+          .row = row,
+          .read = [tensor, row](int64_t index, std::span<float> into) {
+            auto* first = static_cast<std::byte*>(tensor.data) +
+                          static_cast<size_t>(index * row) * size_of(tensor.dtype());
+            convert({first, {tensor.dtype(), {row}}}, {into.data(), {DType::f32, {row}}});
+          }};
+}
+
 TensorRows reordered(TensorRows rows, std::function<int64_t(int64_t)> order) {
   rows.read = [read = std::move(rows.read), order = std::move(order)](
                   int64_t row, std::span<float> into) { read(order(row), into); };

@@ -1,4 +1,4 @@
-// Hugging Face folders of a LLaMA: config.json and model.safetensors.
+// config.json of a LLaMA, in and out.
 #include <algorithm>
 #include <filesystem>
 
@@ -131,72 +131,6 @@ std::string to_json_text(const LlamaConfig& c, DType dtype) {
   json["eos_token_id"] = c.eos_token_id;
   json["torch_dtype"] = dtype == DType::bf16 ? "bfloat16" : "float32";
   return dump_json(json, 2) + "\n";
-}
-
-namespace {
-
-// Buffers and duplicates that other programs store and nobody needs.
-bool ignorable(const std::string& name, const LlamaConfig& config) {
-  return name.ends_with(".rotary_emb.inv_freq") ||
-         (config.tie_word_embeddings && name == "lm_head.weight");
-}
-
-std::string compare(const SafetensorsFile& file, const ParameterStore& store,
-                    const LlamaConfig& config) {
-  std::string problems;
-  std::map<std::string, const Parameter*> expected;
-  for (const Parameter& p : store.all()) {
-    if (!is_adapter_parameter(p)) expected[p.name] = &p;
-  }
-  for (const auto& [name, p] : expected) {
-    if (!file.contains(name)) {
-      problems += str("\n  missing: ", name, " ", p->shape);
-    } else if (!std::ranges::equal(file.info(name).shape, p->shape.dims())) {
-      problems += str("\n  wrong shape: ", name, " is ", file.info(name),
-                      ", the configuration asks for ", p->shape);
-    }
-  }
-  for (const auto& [name, info] : file.tensors()) {
-    if (!expected.contains(name) && !ignorable(name, config)) {
-      problems += str("\n  unexpected: ", printable(name), " ", info);
-    }
-  }
-  return problems;
-}
-
-}  // namespace
-
-void load_weights(ParameterStore& store, const LlamaConfig& config, const fs::path& folder) {
-  const fs::path path = folder / "model.safetensors";
-  if (!fs::exists(path) && fs::exists(folder / "model.safetensors.index.json")) {
-    fail(ErrorKind::data, folder.string(),
-         ": sharded checkpoints are not supported; join the shards into one model.safetensors");
-  }
-  const SafetensorsFile file(path);
-  const std::string problems = compare(file, store, config);
-  if (!problems.empty())
-    fail(ErrorKind::data, path.string(), ": the weights do not fit config.json:", problems);
-  for (const Parameter& p : store.all()) {
-    if (!is_adapter_parameter(p)) file.read(p.name, p.value);
-  }
-}
-
-void save_model(const fs::path& folder, const LlamaConfig& config, const ParameterStore& store,
-                DType dtype) {
-  std::deque<OwnedTensor> converted;
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& p : store.all()) {
-    if (is_adapter_parameter(p)) continue;
-    Tensor tensor = p.value;
-    if (tensor.dtype() != dtype) {
-      converted.emplace_back(Type{dtype, p.shape});
-      convert(tensor, converted.back().view());
-      tensor = converted.back().view();
-    }
-    tensors.push_back({p.name, tensor});
-  }
-  write_file_atomically(folder / "config.json", to_json_text(config, dtype));
-  write_safetensors(folder / "model.safetensors", tensors);
 }
 
 }  // namespace mora

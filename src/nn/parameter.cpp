@@ -61,14 +61,18 @@ size_t ParameterStore::bytes() const {
   return total;
 }
 
-void ParameterStore::allocate() {
-  require_memory(bytes());
+void ParameterStore::allocate_trained() {
   const Type flat{working_, {count(Training::trained)}};
   for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_})
     *block = OwnedTensor(flat);
   int64_t offset = 0;
   place_trained(Decay::yes, offset);
   place_trained(Decay::no, offset);
+}
+
+void ParameterStore::allocate() {
+  require_memory(bytes());
+  allocate_trained();
   for (Parameter& p : parameters_) {
     if (p.training == Training::trained) continue;
     frozen_.emplace_back(Type{stored_type(p), p.shape});

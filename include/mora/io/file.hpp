@@ -56,6 +56,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  // Gives back the memory of the pages that lie wholly within `part` of bytes(); what is read again
+  // comes from the file. For those who go through files larger than the memory.
+  void release(std::span<const std::byte> part) const;
+
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;

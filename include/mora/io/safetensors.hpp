@@ -46,6 +46,9 @@ class SafetensorsFile {
   // The tensor's bytes in the map, little-endian and not necessarily aligned.
   std::span<const std::byte> bytes(const std::string& name) const;
 
+  // Gives back the memory of a tensor's pages (MappedFile::release).
+  void release(const std::string& name) const { map_.release(bytes(name)); }
+
   // Copies a tensor into `into`, whose shape must equal the file's. F32, F16, BF16 and F64 convert
   // to f32, bf16 and f64 (rounding to nearest even where the target is narrower); I32 goes into i32
   // only. Anything else is Error(data).

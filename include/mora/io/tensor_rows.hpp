@@ -23,6 +23,7 @@ struct TensorRows {
 // its type is none that can be read: those of GGUF, or F32, F16 and BF16 of safetensors.
 TensorRows rows_of(const GgufFile& file, const std::string& name);
 TensorRows rows_of(const SafetensorsFile& file, const std::string& name);
+TensorRows rows_of(std::string name, const Tensor& tensor);  // f32, bf16 or f64 in memory
 
 // The same rows in another order: row i of the result is row order(i).
 TensorRows reordered(TensorRows rows, std::function<int64_t(int64_t)> order);

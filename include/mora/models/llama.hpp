@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "mora/io/safetensors_folder.hpp"
 #include "mora/nn/linear.hpp"
 
 namespace mora {
@@ -71,9 +72,13 @@ class Llama {
   OwnedTensor rope_table_;
 };
 
-// Hugging Face folders. load_weights fills every declared parameter that the folder's
-// model.safetensors should hold (adapters' are not in it) and lists all missing, unexpected and
+inline constexpr uint64_t kMaxShardBytes = 5'000'000'000;  // as transformers writes them
+
+// Hugging Face folders, in one file or in shards. load_weights fills every declared parameter that
+// the folder should hold (adapters' are not in it); check_weights lists all missing, unexpected and
 // wrongly shaped tensors in one Error(data).
+void check_weights(const SafetensorsFolder& folder, const ParameterStore& store,
+                   const LlamaConfig& config);
 void load_weights(ParameterStore& store, const LlamaConfig& config,
                   const std::filesystem::path& folder);
 void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
