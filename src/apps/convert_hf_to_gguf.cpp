@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <set>
 
 #include "apps/convert.hpp"
 #include "io/json.hpp"
@@ -33,26 +32,11 @@ constexpr FileType kTypes[] = {
 
 constexpr const char* kRopeFreqs = "rope_freqs.weight";
 
-void check_tensors(const SafetensorsFile& file, const std::vector<LlamaGgufTensor>& expected) {
-  std::string problems;
-  std::set<std::string, std::less<>> names;
-  for (const LlamaGgufTensor& t : expected) {
-    names.insert(t.name);
-    if (!file.contains(t.name)) {
-      problems += str("; missing ", t.name);
-    } else if (file.info(t.name).shape != t.shape) {
-      problems += str("; ", t.name, " is ", file.info(t.name), ", expected ",
-                      Shape(std::span<const int64_t>(t.shape)));
-    }
-  }
-  for (const auto& [name, info] : file.tensors()) {
-    const bool ignorable = name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
-    if (!names.contains(name) && !ignorable) problems += str("; unexpected ", printable(name));
-  }
-  if (!problems.empty()) {
-    fail(ErrorKind::data, printable(file.path().string()), ": the weights do not fit config.json",
-         printable(problems, 2000));
-  }
+// All problems of the folder's weights in one error.
+void check_tensors(const SafetensorsFolder& weights, const LlamaConfig& config) {
+  ParameterStore store;
+  const Llama model(config, store, Training::frozen, 1);  // declares what there must be
+  check_weights(weights, store, config);
 }
 
 // Norms stay F32, as does what has rows that the type's blocks do not fit.
@@ -61,13 +45,12 @@ const GgmlType& type_for(const LlamaGgufTensor& tensor, const GgmlType& wanted) 
   return fits ? wanted : ggml_type("F32");
 }
 
-std::vector<StoredGgufTensor> tensors_of(const SafetensorsFile& file, const LlamaConfig& config,
-                                         const GgmlType& wanted) {
-  const std::vector<LlamaGgufTensor> expected = llama_gguf_tensors(config);
-  check_tensors(file, expected);
+std::vector<StoredGgufTensor> tensors_of(const SafetensorsFolder& weights,
+                                         const LlamaConfig& config, const GgmlType& wanted) {
+  check_tensors(weights, config);
   std::vector<StoredGgufTensor> tensors;
-  for (const LlamaGgufTensor& t : expected) {
-    TensorRows rows = rows_of(file, t.name);
+  for (const LlamaGgufTensor& t : llama_gguf_tensors(config)) {
+    TensorRows rows = rows_of(weights.file_of(t.name), t.name);
     if (t.rotated) {
       rows = reordered(std::move(rows),
                        [dim = config.head_dim](int64_t row) { return half_split_row(row, dim); });
@@ -119,8 +102,8 @@ int convert_hf_to_gguf(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const fs::path folder = options.model;
   const LlamaGguf model = read_model(folder / "config.json");
-  const SafetensorsFile file(folder / "model.safetensors");
-  std::vector<StoredGgufTensor> tensors = tensors_of(file, model.config, ggml_type(type->name));
+  const SafetensorsFolder weights(folder);
+  std::vector<StoredGgufTensor> tensors = tensors_of(weights, model.config, ggml_type(type->name));
   add_rope_factors(tensors, model);
   GgufMetadata metadata;
   add_llama_keys(metadata, model);
