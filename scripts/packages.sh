@@ -5,7 +5,7 @@
 # Installs only what is not there; needs root or sudo for that, and without either prints the one line that is missing.
 
 base_packages="g++ cmake ninja-build libeigen3-dev libdnnl-dev libcli11-dev nlohmann-json3-dev libsentencepiece-dev \
-libssl-dev zlib1g-dev"
+libssl-dev zlib1g-dev libicu-dev libpcre2-dev"
 test_packages="doctest-dev"
 
 ensure_packages() {

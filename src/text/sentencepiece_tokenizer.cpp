@@ -2,16 +2,11 @@
 // decoding need no lock.
 #include <sentencepiece_processor.h>
 
-#include <system_error>
-
 #include "mora/core/error.hpp"
-#include "mora/io/file.hpp"
-#include "mora/text/tokenizer.hpp"
+#include "text/loaders.hpp"
 
 namespace mora {
 namespace {
-
-constexpr size_t kMaxModelBytes = size_t{256} << 20;
 
 // Stands in front of a continuation so that the library's dummy prefix goes to it and not to the
 // text. A private-use character: no normalisation rule changes it or joins it to its neighbour, and
@@ -24,10 +19,12 @@ std::optional<int32_t> existing(int id) {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(const std::string& model, const std::filesystem::path& path) {
+  SentencePieceTokenizer(const std::string& model, const std::string& source,
+                         const TokenizerSettings& settings)
+      : adds_bos_(settings.add_bos.value_or(true)), adds_eos_(settings.add_eos.value_or(false)) {
     const auto status = processor_.LoadFromSerializedProto(model);
     if (!status.ok() || processor_.GetPieceSize() <= 0) {
-      fail(ErrorKind::data, path.string(),
+      fail(ErrorKind::data, source,
            ": not a SentencePiece model; expected a tokenizer.model as spm_train writes it");
     }
   }
@@ -67,6 +64,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   int32_t vocab_size() const override { return processor_.GetPieceSize(); }
   std::optional<int32_t> bos() const override { return existing(processor_.bos_id()); }
   std::optional<int32_t> eos() const override { return existing(processor_.eos_id()); }
+  bool adds_bos() const override { return adds_bos_ && bos(); }
+  bool adds_eos() const override { return adds_eos_ && eos(); }
 
   std::string piece(int32_t id) const override {
     check_id(id);
@@ -85,17 +84,16 @@ class SentencePieceTokenizer final : public Tokenizer {
     ensure(status.ok(), "SentencePiece: ", status.ToString());
   }
 
+  bool adds_bos_, adds_eos_;
   sentencepiece::SentencePieceProcessor processor_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder) {
-  std::error_code ignored;  // what cannot be examined is reported when it is opened
-  const auto path = std::filesystem::is_directory(file_or_folder, ignored)
-                        ? file_or_folder / "tokenizer.model"
-                        : file_or_folder;
-  return std::make_unique<SentencePieceTokenizer>(read_file(path, kMaxModelBytes), path);
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::string& model,
+                                                        const std::string& source,
+                                                        const TokenizerSettings& settings) {
+  return std::make_unique<SentencePieceTokenizer>(model, source, settings);
 }
 
 }  // namespace mora

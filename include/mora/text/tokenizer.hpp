@@ -22,28 +22,36 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // The ids of UTF-8 text that begins a sequence; no BOS or EOS is added. Bytes that are not UTF-8
-  // become U+FFFD.
+  // become U+FFFD. Where the text holds an added token of a tokenizer.json (such as "<|im_end|>"),
+  // that is the token; a SentencePiece model has no such text.
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
 
   // The ids of text that follows other text: as encode(), but without the space that some models
   // (LLaMA's among them) put before the first word, and with leading white space kept.
   virtual std::vector<int32_t> encode_continuation(std::string_view text) const = 0;
 
-  // The text of a sequence. BOS and EOS are nothing; a space that encode() would have put in front
-  // is taken off. An id outside [0, vocab_size) is Error(data).
+  // The text of a sequence. BOS, EOS and other special tokens are nothing; a space that encode()
+  // would have put in front is taken off. An id outside [0, vocab_size) is Error(data).
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
 
-  virtual int32_t vocab_size() const = 0;
+  virtual int32_t vocab_size() const = 0;  // one more than the largest id
   virtual std::optional<int32_t> bos() const = 0;
   virtual std::optional<int32_t> eos() const = 0;
+
+  // Whether a sequence that a model reads begins with BOS, ends with EOS. encode() adds neither.
+  virtual bool adds_bos() const = 0;
+  virtual bool adds_eos() const = 0;
 
   // One entry of the vocabulary as the model writes it, e.g. "▁the" or "<0x0A>". Error(data) as in
   // decode().
   virtual std::string piece(int32_t id) const = 0;
 };
 
-// Opens a SentencePiece model: the file, or tokenizer.model in the folder. A missing file or one
-// that is not a SentencePiece model is Error(data).
+// Opens a Hugging Face tokenizer.json with a BPE model or a SentencePiece model: the file (told
+// apart by its content), or in a folder tokenizer.json if it is there, else tokenizer.model. BOS,
+// EOS and whether they are added come from the file and from those beside it; docs/tokenizers.md
+// has the rules and the components that are supported. A missing file, one that is neither, or one
+// that needs what is not supported is Error(data).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder);
 
 }  // namespace mora

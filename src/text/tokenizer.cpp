@@ -1,0 +1,33 @@
+// Finds a tokenizer's file and tells its kind by the content: only a tokenizer.json begins with a
+// brace (0x7B is no tag of a SentencePiece model's fields).
+#include "mora/text/tokenizer.hpp"
+
+#include <system_error>
+
+#include "mora/core/error.hpp"
+#include "mora/io/file.hpp"
+#include "text/loaders.hpp"
+
+namespace mora {
+namespace {
+
+constexpr size_t kMaxFileBytes = size_t{256} << 20;
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder) {
+  std::error_code ignored;  // what cannot be examined is reported when it is opened
+  auto path = file_or_folder;
+  if (std::filesystem::is_directory(file_or_folder, ignored)) {
+    path = file_or_folder / "tokenizer.json";
+    if (!std::filesystem::exists(path, ignored)) path = file_or_folder / "tokenizer.model";
+  }
+  const std::string bytes = read_file(path, kMaxFileBytes);
+  const auto settings = read_tokenizer_settings(path.parent_path());
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  const bool is_json = first != std::string::npos && bytes[first] == '{';
+  return is_json ? make_json_tokenizer(bytes, path.string(), settings)
+                 : make_sentencepiece_tokenizer(bytes, path.string(), settings);
+}
+
+}  // namespace mora
