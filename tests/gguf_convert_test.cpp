@@ -229,6 +229,36 @@ TEST_CASE("every pre-tokenizer's name survives the way to tokenizer.json and bac
   }
 }
 
+TEST_CASE("llama3 RoPE is recovered from its factors") {
+  const TemporaryFolder folder;
+  TinyGguf model;  // frequencies 1 and 0.01: wavelengths of 6 and 628 positions
+  model.tensors["rope_freqs.weight"] = {{2}, 0, {1, 8}};
+  model.set(u32_value("llama.rope.scaling.original_context_length", 64));
+  check_converted(to_hf(folder, model));
+  const Json expected = {{"rope_type", "llama3"},
+                         {"factor", 8.0},
+                         {"low_freq_factor", 1.0},
+                         {"high_freq_factor", 4.0},
+                         {"original_max_position_embeddings", 64}};
+  CHECK(json_of(folder / "out" / "config.json")["rope_scaling"] == expected);
+  // Converters compute the factors in single precision.
+  for (const Llama3Rope& rope : {Llama3Rope{8, 1, 4, 8192}, Llama3Rope{32, 1, 4, 8192}}) {
+    const auto f = static_cast<float>(rope.factor);
+    std::vector<float> divisors;
+    for (int i = 0; i < 64; ++i) {
+      const float frequency = 1.0f / std::pow(500000.0f, static_cast<float>(2 * i) / 128.0f);
+      const float wavelength = 6.28318530717958647692f / frequency;
+      const float s = (8192.0f / wavelength - 1.0f) / 3.0f;
+      divisors.push_back(s > 1 ? 1.0f : s < 0 ? f : 1.0f / ((1.0f - s) / f + s));
+    }
+    const auto found = find_llama3(divisors, 500000, {});
+    REQUIRE(found);
+    CHECK(found->factor == rope.factor);
+    CHECK(found->high == 4);
+    CHECK(found->original == 8192);
+  }
+}
+
 TEST_CASE("RoPE scaling is read as it was written") {
   const TemporaryFolder folder;
   TinyGguf model;
@@ -293,6 +323,28 @@ TEST_CASE("what a model's keys and tensors lack or contradict is refused by name
   check_refused(TinyGguf().set(u32_value("llama.attention.sliding_window", 8)), "sliding_window");
   check_refused(TinyGguf().set(bool_value("llama.attention.causal", false)), "causal");
   check_refused(TinyGguf().set(f32_value("llama.logit_scale", 2)), "llama.logit_scale");
+}
+
+TEST_CASE("an output that is there is kept, and a bad option is a usage error") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "out");
+  check_converted(to_hf(folder, TinyGguf()));  // an empty folder is taken
+  const std::string before = bytes_of(folder / "out" / "config.json");
+  const Finished again = to_hf(folder, TinyGguf().set(u32_value("llama.context_length", 65)));
+  CHECK(again.code == 2);
+  CHECK(again.err.find("exists and is no empty folder") != std::string::npos);
+  CHECK(bytes_of(folder / "out" / "config.json") == before);
+  CHECK(to_hf(folder, TinyGguf(), "int8").code == 2);
+  CHECK(convert_with(folder.path(), {"gguf-to-hf", "--model", "absent", "--out", "x"}).code == 3);
+  CHECK(convert_with(folder.path(), {"gguf-to-hf", "--model", "m.gguf", "--out", "no/x"}).code ==
+        6);
+  CHECK(convert_with(folder.path(), {"hf-to-gguf", "--model", "absent", "--out", "x"}).code == 3);
+  CHECK(convert_with(folder.path(), {"hf-to-gguf", "--model", "out", "--out", "x", "--type", "q4"})
+            .code == 2);
+  CHECK(convert_with(folder.path(), {"hf-to-gguf", "--model", "out", "--out", "no/x"}).code == 6);
+  fs::remove(folder / "out" / "tokenizer.json");
+  CHECK(convert_with(folder.path(), {"hf-to-gguf", "--model", "out", "--out", "x"}).code == 3);
+  CHECK_FALSE(fs::exists(folder / "x"));
 }
 
 TEST_CASE("tensors that are missing, unexpected, misshapen or not finite are refused") {

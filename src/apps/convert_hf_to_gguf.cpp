@@ -82,9 +82,13 @@ LlamaGguf read_model(const fs::path& path) {
   const JsonView json(document, path.string());
   auto id = [&](const char* key) -> std::optional<int64_t> {
     if (!json.has(key)) return std::nullopt;
-    const JsonView value = json.at(key);
-    if (!value.json().is_array()) return value.integer();
-    return value.items().empty() ? std::nullopt : std::optional(value.items().front().integer());
+    JsonView value = json.at(key);
+    if (value.json().is_array()) {
+      if (value.json().empty()) return std::nullopt;
+      value = value.items().front();
+    }
+    const int64_t number = value.integer();
+    return number < 0 ? std::nullopt : std::optional(number);  // some say -1 for none
   };
   model.bos = id("bos_token_id");
   model.eos = id("eos_token_id");

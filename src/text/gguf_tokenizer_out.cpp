@@ -2,6 +2,7 @@
 // is refused by name.
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <vector>
 
 #include "io/json.hpp"
@@ -218,8 +219,10 @@ void add_chat_templates(GgufMetadata& metadata, const JsonView& config, const fs
   if (!config.has("chat_template")) return;
   const JsonView json = config.at("chat_template");
   if (!json.json().is_array()) return metadata.add_text(name, json.string());
+  std::set<std::string> seen;
   for (const JsonView& each : json.items()) {
     const std::string variant = each.at("name").string();
+    if (!seen.insert(variant).second) each.wrong("has the name of another template");
     metadata.add_text(variant == "default" ? name : str(name, ".", variant),
                       each.at("template").string());
   }
