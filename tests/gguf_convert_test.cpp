@@ -26,8 +26,6 @@ void check_converted(const Finished& finished) {
 }
 
 std::vector<float> values_of(const SafetensorsFile& file, const std::string& name) {
-  int64_t count = 1;
-  for (int64_t size : file.info(name).shape) count *= size;
   const TensorInfo& info = file.info(name);
   const OwnedTensor tensor({DType::f32, Shape(std::span<const int64_t>(info.shape))});
   file.read(name, tensor.view());
@@ -131,13 +129,14 @@ TEST_CASE("the embedded tokenizer goes to GGUF and back with the same ids") {
 TEST_CASE("narrow types round, norms stay f32, and q and k are in GGUF's order") {
   const TemporaryFolder folder;
   const std::map<std::string, double> tolerance = {{"f16", 1e-3}, {"q8_0", 5e-3}};
-  for (const auto& [type, most] : tolerance) {
+  for (const auto& entry : tolerance) {
+    const std::string& type = entry.first;
     INFO(type);
     const std::string gguf = type + ".gguf";
     check_converted(convert_with(folder.path(),
                                  {"hf-to-gguf", "--model", kBase, "--out", gguf, "--type", type}));
     check_converted(convert_with(folder.path(), {"gguf-to-hf", "--model", gguf, "--out", type}));
-    CHECK(largest_difference(kBase, folder / type) < most);
+    CHECK(largest_difference(kBase, folder / type) < entry.second);
     CHECK(str(GgufFile(folder / gguf).tensor("blk.3.attn_norm.weight")) == "F32[128]");
   }
   check_converted(convert_with(

@@ -168,11 +168,12 @@ TEST_CASE("adapters that a LoRA in GGUF cannot express are refused") {
       {"alpha_pattern", Json({{"q_.*", 3}})},
       {"lora_alpha", 0},
       {"lora_alpha", "16"}};
-  for (const auto& [key, value] : settings) {
+  for (const auto& setting : settings) {
+    const std::string key = setting.first;
     INFO(key);
     PeftFolder folder;
-    folder.config[key] = value;
-    folder.check_refused(std::string(key) == "lora_alpha" ? "alpha" : key);
+    folder.config[key] = setting.second;
+    folder.check_refused(key == "lora_alpha" ? "alpha" : key);
   }
   for (const char* key : {"use_dora", "use_mora"}) {  // off is fine
     PeftFolder folder;
