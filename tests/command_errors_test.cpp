@@ -104,7 +104,7 @@ TEST_CASE("a bad model ends with 3") {
   fs::copy_file(fs::path(kBase) / "model.safetensors", weights,
                 fs::copy_options::overwrite_existing);
   place.change_model("vocab_size", 500);
-  place.check(3, {"model.path=model"}, {"tokenizer.model", "1024", "500"});
+  place.check(3, {"model.path=model"}, {"the tokenizer has 1024", "500"});
   for (const char* key : {"num_hidden_layers", "head_dim"}) {
     const Workplace huge;
     huge.copy_base();

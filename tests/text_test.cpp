@@ -138,8 +138,6 @@ TEST_SUITE("text") {
           std::string::npos);
     CHECK(error_of(folder.file("x.model", std::string(1000, '\0'))).find(expected) !=
           std::string::npos);
-    CHECK(error_of(folder.file("x.model", "{\"model\": {\"vocab\": {}}}")).find(expected) !=
-          std::string::npos);
     CHECK(error_of(folder.file("x.model", model.substr(0, 1001))).find(expected) !=
           std::string::npos);
     const std::string message = error_of(file);

@@ -29,18 +29,7 @@ struct StoredType {
 constexpr StoredType kTypes[] = {
     {"stored", ""}, {"float32", "F32"}, {"float16", "F16"}, {"bfloat16", "BF16"}};
 
-// What transformers reads beside the weights, copied as it is.
-constexpr const char* kCopied[] = {"tokenizer.json",
-                                   "tokenizer.model",
-                                   "tokenizer_config.json",
-                                   "special_tokens_map.json",
-                                   "added_tokens.json",
-                                   "vocab.json",
-                                   "merges.txt",
-                                   "chat_template.jinja",
-                                   "generation_config.json"};
-
-constexpr size_t kMaxCopied = size_t{1} << 30;
+constexpr size_t kMaxConfig = size_t{16} << 20;
 
 constexpr const char* kSample =
     "The ferry leaves at half past seven, and nobody waits for those who are late. On board there "
@@ -152,7 +141,7 @@ std::vector<StoredTensor> merged_tensors(Pieces& pieces, const std::string& dtyp
 }
 
 std::string config_text(const fs::path& file, const StoredType& type) {
-  const std::string text = read_file(file, kMaxCopied);
+  const std::string text = read_file(file, kMaxConfig);
   if (*type.file == '\0') return text;
   Json json = parse_json(text, file.string());
   for (const char* key : {"torch_dtype", "dtype"}) {
@@ -220,12 +209,7 @@ int merge(const Options& options) {
   FolderDraft folder(options.out);
   Pieces pieces(options.model, options.adapter);
   check_base(pieces, options.adapter);
-  for (const char* name : kCopied) {
-    if (fs::exists(fs::path(options.model) / name)) {
-      write_file_atomically(folder.path() / name,
-                            read_file(fs::path(options.model) / name, kMaxCopied));
-    }
-  }
+  copy_tokenizer(options.model, folder.path());
   write_file_atomically(folder.path() / "config.json",
                         config_text(fs::path(options.model) / "config.json", *type));
   write_safetensors_folder(folder.path(), merged_tensors(pieces, type->file), shard);

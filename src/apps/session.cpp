@@ -23,11 +23,10 @@ Session::Session(RunConfig run, Training weights)
   const ModelConfig& m = config.model;
   const bool scratch = m.path.empty();
   const LlamaConfig llama = read_llama_config(scratch ? m.config : m.path / "config.json");
-  tokenizer_file = !m.tokenizer.empty() ? m.tokenizer : m.path / "tokenizer.model";
-  if (std::filesystem::is_directory(tokenizer_file)) tokenizer_file /= "tokenizer.model";
-  tokenizer = load_tokenizer(tokenizer_file);
+  tokenizer_path = m.tokenizer.empty() ? m.path : m.tokenizer;
+  tokenizer = load_tokenizer(tokenizer_path);
   if (tokenizer->vocab_size() > llama.vocab_size) {
-    fail(ErrorKind::data, tokenizer_file.string(), ": the tokenizer has ", tokenizer->vocab_size(),
+    fail(ErrorKind::data, tokenizer_path.string(), ": the tokenizer has ", tokenizer->vocab_size(),
          " pieces, but the model's vocab_size is ", llama.vocab_size);
   }
   const bool full = config.adapter.method == "full";

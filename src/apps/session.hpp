@@ -14,7 +14,7 @@ namespace mora::apps {
 
 struct Session {
   RunConfig config;
-  std::filesystem::path tokenizer_file;
+  std::filesystem::path tokenizer_path;  // file or folder
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Backend> backend;
   Workspace workspace;

@@ -92,7 +92,7 @@ class Run {
             .adapter = session_.config.adapter,
             .store = *session_.store,
             .base_model = session_.config.model.path.string(),
-            .tokenizer = session_.tokenizer_file};
+            .tokenizer = session_.tokenizer_path};
   }
   std::unique_ptr<Task> make_checked_task() const;
   TrainingState state() const;

@@ -13,6 +13,16 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
+constexpr const char* kFiles[] = {
+    "tokenizer.json",    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json",      "merges.txt",            "chat_template.jinja",
+    "generation_config.json"};
+
+bool is_json(const std::string& bytes) {
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  return first != std::string::npos && bytes[first] == '{';
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder) {
@@ -24,10 +34,23 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_f
   }
   const std::string bytes = read_file(path, kMaxFileBytes);
   const auto settings = read_tokenizer_settings(path.parent_path());
-  const size_t first = bytes.find_first_not_of(" \t\r\n");
-  const bool is_json = first != std::string::npos && bytes[first] == '{';
-  return is_json ? make_json_tokenizer(bytes, path.string(), settings)
-                 : make_sentencepiece_tokenizer(bytes, path.string(), settings);
+  return is_json(bytes) ? make_json_tokenizer(bytes, path.string(), settings)
+                        : make_sentencepiece_tokenizer(bytes, path.string(), settings);
+}
+
+void copy_tokenizer(const std::filesystem::path& file_or_folder,
+                    const std::filesystem::path& to_folder) {
+  std::error_code none;
+  if (!std::filesystem::is_directory(file_or_folder, none)) {
+    const std::string bytes = read_file(file_or_folder, kMaxFileBytes);
+    write_file_atomically(to_folder / (is_json(bytes) ? kFiles[0] : kFiles[1]), bytes);
+    return;
+  }
+  for (const char* name : kFiles) {
+    const auto from = file_or_folder / name;
+    if (std::filesystem::exists(from, none))
+      write_file_atomically(to_folder / name, read_file(from, kMaxFileBytes));
+  }
 }
 
 }  // namespace mora

@@ -8,6 +8,7 @@
 #include "mora/io/file.hpp"
 #include "mora/io/folder_commit.hpp"
 #include "mora/io/safetensors.hpp"
+#include "mora/text/tokenizer.hpp"
 
 namespace mora {
 
@@ -104,10 +105,7 @@ void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const 
 void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype) {
   if (trained.adapter.method == "full") {
     save_model(folder, trained.model, trained.store, dtype);
-    if (!trained.tokenizer.empty()) {
-      write_file_atomically(folder / "tokenizer.model",
-                            read_file(trained.tokenizer, size_t{256} << 20));
-    }
+    if (!trained.tokenizer.empty()) copy_tokenizer(trained.tokenizer, folder);
   } else {
     save_adapter(folder, trained.adapter, trained.store, trained.base_model);
   }

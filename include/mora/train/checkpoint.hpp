@@ -54,7 +54,7 @@ struct TrainedModel {
   const AdapterConfig& adapter;
   const ParameterStore& store;
   std::string base_model;           // noted in an adapter's configuration
-  std::filesystem::path tokenizer;  // copied beside full weights; empty: none
+  std::filesystem::path tokenizer;  // file or folder, copied beside full weights; empty: none
 };
 
 // Writes the trained weights (not the optimizer) into an existing folder, as other programs load
