@@ -77,9 +77,9 @@ const std::vector<OpCase>& op_cases() {
 
 const std::vector<OpId>& not_differentiable() {
   static const std::vector<OpId> list = {
-      OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad, OpId::cached_attention,
-      OpId::cache_write,    OpId::accumulate,    OpId::clear,       OpId::squared_norm,
-      OpId::adamw};
+      OpId::sum_rows,         OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad,
+      OpId::cached_attention, OpId::cache_write,    OpId::accumulate,    OpId::clear,
+      OpId::squared_norm,     OpId::adamw};
   return list;
 }
 
@@ -124,6 +124,10 @@ void wrong_model_calls(Calls& out) {
   wrong(out, OpId::matmul, "integers", plain, {floats({2, 3}), whole({3, 5})});
   wrong(out, OpId::matmul, "a in bf16", plain, {narrow({2, 3}), narrow({3, 5})});
   wrong(out, OpId::add, "shapes", Attrs{}, {floats({2, 3}), floats({3, 2})});
+  wrong(out, OpId::add_row, "row", Attrs{}, {floats({2, 3}), floats({2})});
+  wrong(out, OpId::add_row, "row as a matrix", Attrs{}, {floats({2, 3}), floats({1, 3})});
+  wrong(out, OpId::add_row, "rank", Attrs{}, {floats({3}), floats({3})});
+  wrong(out, OpId::sum_rows, "rank", Attrs{}, {floats({3})});
   wrong(out, OpId::scale_by, "factor", Attrs{}, {floats({2, 3}), floats({2})});
   wrong(out, OpId::cast, "integers", CastAttrs{DType::f32}, {whole({3})});
   wrong(out, OpId::cast, "to integers", CastAttrs{DType::i32}, {floats({3})});

@@ -158,6 +158,36 @@ void elementwise_cases(Cases& out) {
   }
 }
 
+// -- add_row, sum_rows --
+
+void row_cases(Cases& out) {
+  for (const Shape& shape : {Shape{0, 5}, {1, 1}, {13, 7}, {2, 3, 5, 7}, {173, 300}, {300, 65}}) {
+    const CaseInput x{shape, normal()}, row{{shape.last()}, normal()};
+    out.push_back({.op = OpId::add_row,
+                   .label = str(shape),
+                   .in = {x, row},
+                   .build = [](std::span<const Var> in) -> std::vector<Var> {
+                     return {add_row(in[0], in[1])};
+                   },
+                   .reference = [](const Arrays& in) -> Arrays {
+                     Array y = in[0];
+                     for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i % in[1].size()];
+                     return {y};
+                   },
+                   .wrt = {0, 1}});
+    out.push_back(
+        {.op = OpId::sum_rows,
+         .label = str(shape),
+         .in = {x},
+         .build = [](std::span<const Var> in) { return emit(OpId::sum_rows, Attrs{}, in); },
+         .reference = [width = static_cast<size_t>(shape.last())](const Arrays& in) -> Arrays {
+           Array y(width);
+           for (size_t i = 0; i < in[0].size(); ++i) y[i % width] += in[0][i];
+           return {y};
+         }});
+  }
+}
+
 // -- embedding, rms_norm, rope, swiglu --
 
 void embedding_cases(Cases& out) {
@@ -359,6 +389,7 @@ void attention_cases(Cases& out) {
 void add_model_cases(Cases& out) {
   matmul_cases(out);
   elementwise_cases(out);
+  row_cases(out);
   embedding_cases(out);
   rms_norm_cases(out);
   rope_cases(out);

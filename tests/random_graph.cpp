@@ -76,7 +76,7 @@ void RandomGraph::step() {
   const Var x = any();
   if (x.shape().elements() > 600) return;  // small graphs find the same mistakes
   Var y;
-  switch (pick(11)) {
+  switch (pick(12)) {
     case 0:
     case 1:
     case 2:
@@ -106,6 +106,9 @@ void RandomGraph::step() {
     case 9:
       y = fold(
           x, {.size = kExtents[pick(5)], .grouping = Grouping::strided, .padding = Padding::none});
+      break;
+    case 10:
+      y = add_row(x, any_like({x.shape().last()}));
       break;
     default: {  // an update in the middle: of a new leaf, or of one that others read before and
                 // after

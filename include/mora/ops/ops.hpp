@@ -32,6 +32,7 @@ struct MatmulOptions {
 Var matmul(Var a, Var b, const MatmulOptions& options = {});
 
 Var add(Var a, Var b);            // same shape
+Var add_row(Var x, Var row);      // [..., N] + [N]: the row is added to every row of x
 Var scale_by(Var x, Var factor);  // factor: [1], a number known only at run time
 Var cast(Var x, DType dtype);     // among f32, bf16, f64
 
