@@ -32,23 +32,24 @@ Json or_null(const std::optional<int64_t>& id) {
   return id ? Json(*id) : Json(nullptr);
 }
 
+RopeScaling scaling_of(const LlamaGguf& model) {
+  if (model.linear_factor != 1) return {.type = RopeType::linear, .factor = model.linear_factor};
+  if (!model.llama3) return {};
+  return {.type = RopeType::llama3,
+          .factor = model.llama3->factor,
+          .low_freq_factor = model.llama3->low,
+          .high_freq_factor = model.llama3->high,
+          .original_max_position_embeddings = static_cast<int64_t>(model.llama3->original)};
+}
+
 std::string config_text(const LlamaGguf& model, const std::string& dtype) {
-  Json json = parse_json(to_json_text(model.config, DType::f32), "config.json");
+  LlamaConfig config = model.config;
+  config.rope_scaling = scaling_of(model);
+  Json json = parse_json(to_json_text(config, DType::f32), "config.json");
   json["bos_token_id"] = or_null(model.bos);
   json["eos_token_id"] = or_null(model.eos);
   json["pad_token_id"] = or_null(model.pad);
   json["torch_dtype"] = dtype;
-  if (model.linear_factor != 1) {
-    json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", model.linear_factor}};
-  }
-  if (model.llama3) {
-    json["rope_scaling"] = {
-        {"rope_type", "llama3"},
-        {"factor", model.llama3->factor},
-        {"low_freq_factor", model.llama3->low},
-        {"high_freq_factor", model.llama3->high},
-        {"original_max_position_embeddings", static_cast<int64_t>(model.llama3->original)}};
-  }
   return dump_json(json, 2) + "\n";
 }
 

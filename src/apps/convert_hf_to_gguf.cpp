@@ -74,10 +74,29 @@ void add_rope_factors(std::vector<StoredGgufTensor>& tensors, const LlamaGguf& m
        }});
 }
 
+// GGUF has no words for a RoPE that depends on the sequence.
+void set_rope(LlamaGguf& model, const fs::path& path) {
+  const RopeScaling& scaling = model.config.rope_scaling;
+  switch (scaling.type) {
+    case RopeType::standard:
+      break;
+    case RopeType::linear:
+      model.linear_factor = scaling.factor;
+      break;
+    case RopeType::dynamic:
+      fail(ErrorKind::data, printable(path.string()),
+           ": dynamic RoPE cannot be written to GGUF; only default, linear and llama3");
+    case RopeType::llama3:
+      model.llama3 = {scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor,
+                      static_cast<double>(scaling.original_max_position_embeddings)};
+  }
+}
+
 // The configuration, with the ids that it really names: LlamaConfig has defaults for them.
 LlamaGguf read_model(const fs::path& path) {
   LlamaGguf model;
   model.config = read_llama_config(path);
+  set_rope(model, path);
   const Json document = parse_json(read_file(path, size_t{16} << 20), path.string());
   const JsonView json(document, path.string());
   auto id = [&](const char* key) -> std::optional<int64_t> {

@@ -2,32 +2,9 @@
 
 #include <cmath>
 
+#include "models/rope_table.hpp"
+
 namespace mora {
-
-namespace {
-
-// Row p: cos(p f_i), sin(p f_i), f_i = theta^(-2i/K). In float32 throughout, as transformers
-// computes it whatever the model's precision; then converted.
-OwnedTensor make_rope_table(const LlamaConfig& config, int64_t rows, DType dtype) {
-  const int64_t half = config.head_dim / 2;
-  OwnedTensor table({DType::f32, {rows, config.head_dim}});
-  const auto t = table.as<float>();
-  for (int64_t i = 0; i < half; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
-    const float frequency = 1.0f / std::pow(static_cast<float>(config.rope_theta), exponent);
-    for (int64_t p = 0; p < rows; ++p) {
-      const float angle = static_cast<float>(p) * frequency;
-      t[static_cast<size_t>(p * config.head_dim + i)] = std::cos(angle);
-      t[static_cast<size_t>(p * config.head_dim + half + i)] = std::sin(angle);
-    }
-  }
-  if (dtype == DType::f32) return table;
-  OwnedTensor converted({dtype, table.view().shape()});
-  convert(table.view(), converted.view());
-  return converted;
-}
-
-}  // namespace
 
 Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training, int64_t longest)
     : config_(config) {
@@ -36,6 +13,8 @@ Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training
   const Scope root(store), model = root / "model";
   const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
   const int64_t d = c.hidden_size, f = c.intermediate_size;
+  const Bias attention_bias = c.attention_bias ? Bias::yes : Bias::no,
+             mlp_bias = c.mlp_bias ? Bias::yes : Bias::no;
   embed_tokens_ =
       &(model / "embed_tokens").parameter("weight", {c.vocab_size, d}, normal, training);
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
@@ -45,7 +24,8 @@ Llama::Llama(const LlamaConfig& config, ParameterStore& store, Training training
       return &(at / name).parameter("weight", {d}, ones, training, Decay::no);
     };
     auto linear = [&](const Scope& scope, std::string_view name, int64_t in, int64_t out) {
-      return Linear(scope / name, in, out, normal, training);
+      return Linear(scope / name, in, out, normal, training,
+                    scope.path() == mlp.path() ? mlp_bias : attention_bias);
     };
     layers_.push_back({.input_layernorm = norm("input_layernorm"),
                        .post_attention_layernorm = norm("post_attention_layernorm"),

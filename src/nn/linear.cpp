@@ -6,12 +6,16 @@
 
 namespace mora {
 
-Linear::Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training)
-    : path_(scope.path()), weight_(&scope.parameter("weight", {out, in}, init, training)) {}
+Linear::Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training, Bias bias)
+    : path_(scope.path()), weight_(&scope.parameter("weight", {out, in}, init, training)) {
+  if (bias == Bias::no) return;
+  bias_ = &scope.parameter("bias", {out}, {Init::Kind::zeros, 0}, training, Decay::no);
+}
 
 Var Linear::operator()(Context& context, Var x) const {
   const auto guard = context.graph().scope(path_);
-  const Var base = matmul(x, context.parameter(*weight_), {.tb = Transpose::yes});
+  Var base = matmul(x, context.parameter(*weight_), {.tb = Transpose::yes});
+  if (bias_ != nullptr) base = add_row(base, context.parameter(*bias_));
   return adapter_ ? add(base, adapter_->delta(context, x)) : base;
 }
 

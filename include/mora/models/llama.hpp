@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,21 @@
 #include "mora/nn/linear.hpp"
 
 namespace mora {
+
+// How positions become angles beyond the plain rule; the names are transformers'.
+//   linear:  every frequency divided by factor
+//   dynamic: plain up to max_position_embeddings, a larger theta for longer sequences
+//   llama3:  long wavelengths divided by factor, short ones kept, those between blended
+enum class RopeType : uint8_t { standard, linear, dynamic, llama3 };
+
+struct RopeScaling {
+  RopeType type = RopeType::standard;                // "default" in files
+  double factor = 1;                                 // at least 1; of every type but standard
+  double low_freq_factor = 1, high_freq_factor = 4;  // of llama3, as is the next
+  int64_t original_max_position_embeddings = 8192;
+
+  bool operator==(const RopeScaling&) const = default;
+};
 
 struct LlamaConfig {
   int64_t vocab_size = 32000;
@@ -26,15 +42,23 @@ struct LlamaConfig {
   int64_t max_position_embeddings = 2048;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
+  RopeScaling rope_scaling;
   double initializer_range = 0.02;
   bool tie_word_embeddings = false;
-  int64_t bos_token_id = 1;
-  int64_t eos_token_id = 2;
+  bool attention_bias = false;  // q, k, v and o
+  bool mlp_bias = false;        // gate, up and down
+  std::optional<int64_t> bos_token_id = 1;
+  std::vector<int64_t> eos_token_ids = {2};  // any of them ends a text; none: nothing does
+  std::optional<int64_t> pad_token_id;       // kept for other programs
+
+  bool operator==(const LlamaConfig&) const = default;
 };
 
-// Reads an HF config.json. Missing keys take transformers' defaults; what is not supported (another
-// architecture or activation, biases, scaled RoPE) is Error(data) by name, never ignored.
+// Reads an HF config.json, of transformers 4 or 5 (docs/models.md). Missing keys take transformers'
+// defaults; what is not supported (another architecture, activation or RoPE, quantized weights) is
+// Error(data) naming file and key, never ignored.
 LlamaConfig read_llama_config(const std::filesystem::path& file);
+// The text of a config.json that both versions read.
 std::string to_json_text(const LlamaConfig& config, DType dtype);
 
 // How the layers attend: packed sequences when training, a cache when generating.
@@ -44,7 +68,8 @@ using Attend = std::function<Var(int64_t layer, Var q, Var k, Var v)>;
 class Llama {
  public:
   // Declares the parameters in `store`; the caller allocates and fills them. `longest`: positions
-  // that RoPE's table covers, 0 for max_position_embeddings.
+  // that RoPE's table covers, 0 for max_position_embeddings. Under dynamic RoPE it also chooses the
+  // frequencies of all sequences, those that transformers gives a sequence of this length.
   Llama(const LlamaConfig& config, ParameterStore& store, Training training, int64_t longest = 0);
 
   // The normed hidden states [T, D] of tokens [T] i32 at positions [T] i32.

@@ -1,4 +1,4 @@
-// Linear: y = x W^T, plus the change of an adapter when one is attached.
+// Linear: y = x W^T + b, plus the change of an adapter when one is attached.
 #pragma once
 
 #include <memory>
@@ -8,16 +8,21 @@
 
 namespace mora {
 
+enum class Bias : uint8_t { no, yes };
+
 class Linear {
  public:
-  // Declares <scope>.weight [out, in].
-  Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training);
+  // Declares <scope>.weight [out, in] and, with a bias, <scope>.bias [out], which starts at 0 and
+  // does not decay.
+  Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training,
+         Bias bias = Bias::no);
 
   Var operator()(Context& context, Var x) const;
   void attach(std::unique_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
   const std::string& path() const { return path_; }
   const Parameter& weight() const { return *weight_; }
+  const Parameter* bias() const { return bias_; }  // null without one
   const Adapter* adapter() const { return adapter_.get(); }
   int64_t in() const { return weight_->shape[1]; }
   int64_t out() const { return weight_->shape[0]; }
@@ -25,6 +30,7 @@ class Linear {
  private:
   std::string path_;
   Parameter* weight_;
+  Parameter* bias_ = nullptr;
   std::unique_ptr<Adapter> adapter_;
 };
 
