@@ -3,6 +3,7 @@
 // generation, 20 optimizer steps of every method, schedules.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "golden.hpp"
@@ -25,8 +26,9 @@ struct LoadedModel {
   Llama model;
 
   explicit LoadedModel(const std::filesystem::path& folder, Training training,
-                       const std::function<void(ParameterStore&, Llama&)>& attach = {})
-      : config(read_llama_config(folder / "config.json")), model(config, store, training) {
+                       const std::function<void(ParameterStore&, Llama&)>& attach = {},
+                       int64_t longest = 0)
+      : config(read_llama_config(folder / "config.json")), model(config, store, training, longest) {
     if (attach) attach(store, model);
     store.allocate();
     load_weights(store, config, folder);
@@ -68,9 +70,9 @@ const Parameter& find(const ParameterStore& store, const std::string& name) {
 void check_model(const std::string& name, MatmulProvider provider) {
   const auto folder = golden_folder() / name;
   const SafetensorsFile golden(folder / "golden.safetensors");
-  LoadedModel loaded(folder, Training::trained);
-  const auto ids = read_ints(golden, "input_ids");
-  const Sequences sequences(ids, read_ints(golden, "labels"), read_ints(golden, "segment_lengths"));
+  const auto ids = read_ints(golden, "input_ids"), lengths = read_ints(golden, "segment_lengths");
+  LoadedModel loaded(folder, Training::trained, {}, std::ranges::max(lengths));
+  const Sequences sequences(ids, read_ints(golden, "labels"), lengths);
   const int64_t used = static_cast<int64_t>(ids.size()),
                 capacity = used + 3;  // with unused slots at the end
   const Batch batch = pack(sequences.pointers(), capacity);
@@ -102,7 +104,8 @@ void check_model(const std::string& name, MatmulProvider provider) {
 }
 
 TEST_CASE("logits, loss and every gradient equal transformers'") {
-  for (const char* name : {"llama_untied", "llama_tied"}) {
+  for (const char* name : {"llama_untied", "llama_tied", "llama_llama3", "llama_linear",
+                           "llama_dynamic", "llama_bias"}) {
     for (const auto provider : {MatmulProvider::automatic, MatmulProvider::eigen}) {
       INFO(name << " provider " << static_cast<int>(provider));
       check_model(name, provider);
@@ -111,7 +114,8 @@ TEST_CASE("logits, loss and every gradient equal transformers'") {
 }
 
 TEST_CASE("greedy generation equals transformers', alone and beside other prompts") {
-  for (const char* name : {"llama_untied", "llama_tied"}) {
+  for (const char* name :
+       {"llama_untied", "llama_tied", "llama_llama3", "llama_linear", "llama_bias"}) {
     INFO(name);
     const auto folder = golden_folder() / name;
     const SafetensorsFile golden(folder / "golden.safetensors");
