@@ -57,6 +57,7 @@ inline void fill_random(const Tensor& t, const std::string& name, double scale) 
 
 struct TinyOptions {
   bool tied = false;
+  bool biases = false;
   DType working = DType::f32;
   DType frozen_matrices = DType::f32;
 };
@@ -74,6 +75,7 @@ inline LlamaConfig tiny_config(const TinyOptions& options) {
   c.rms_norm_eps = 1e-5;
   c.initializer_range = 0.2;  // large, so that every part of the model matters
   c.tie_word_embeddings = options.tied;
+  c.attention_bias = c.mlp_bias = options.biases;
   return c;
 }
 

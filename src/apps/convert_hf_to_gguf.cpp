@@ -74,6 +74,14 @@ void add_rope_factors(std::vector<StoredGgufTensor>& tensors, const LlamaGguf& m
        }});
 }
 
+// Refuses what a tensor list without biases would drop.
+void refuse_biases(const LlamaConfig& config, const fs::path& path) {
+  const char* key = config.attention_bias ? "attention_bias" : "mlp_bias";
+  if (!config.attention_bias && !config.mlp_bias) return;
+  fail(ErrorKind::data, printable(path.string()), ": /", key,
+       ": models with biases cannot be written to GGUF by this program");
+}
+
 // GGUF has no words for a RoPE that depends on the sequence.
 void set_rope(LlamaGguf& model, const fs::path& path) {
   const RopeScaling& scaling = model.config.rope_scaling;
@@ -85,7 +93,7 @@ void set_rope(LlamaGguf& model, const fs::path& path) {
       break;
     case RopeType::dynamic:
       fail(ErrorKind::data, printable(path.string()),
-           ": dynamic RoPE cannot be written to GGUF; only default, linear and llama3");
+           ": RoPE of type \"dynamic\" cannot be written to GGUF; only default, linear and llama3");
     case RopeType::llama3:
       model.llama3 = {scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor,
                       static_cast<double>(scaling.original_max_position_embeddings)};
@@ -96,6 +104,7 @@ void set_rope(LlamaGguf& model, const fs::path& path) {
 LlamaGguf read_model(const fs::path& path) {
   LlamaGguf model;
   model.config = read_llama_config(path);
+  refuse_biases(model.config, path);
   set_rope(model, path);
   const Json document = parse_json(read_file(path, size_t{16} << 20), path.string());
   const JsonView json(document, path.string());

@@ -1,0 +1,57 @@
+// Scaled RoPE on the way to GGUF and back; what GGUF cannot hold is refused, not dropped.
+#include <doctest/doctest.h>
+
+#include "command.hpp"
+#include "golden.hpp"
+#include "mora/io/file.hpp"
+#include "mora/models/llama.hpp"
+
+TEST_SUITE_BEGIN("gguf rope");
+
+namespace mora::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+Finished convert_with(const fs::path& folder, const std::vector<std::string>& options) {
+  return run(folder, joined({MORA_BINARY_DIR "/mora-convert"}, options));
+}
+
+TEST_CASE("linear and llama3 RoPE go to GGUF and back") {
+  for (const RopeScaling& scaling :
+       {RopeScaling{RopeType::linear, 4}, RopeScaling{RopeType::llama3, 8, 1, 4, 64}}) {
+    const TemporaryFolder folder;
+    fs::copy(kBase, folder / "in", fs::copy_options::recursive);
+    LlamaConfig config = read_llama_config(folder / "in" / "config.json");
+    config.rope_scaling = scaling;
+    write_file_atomically(folder / "in" / "config.json", to_json_text(config, DType::f32));
+    for (const auto& options :
+         {std::vector<std::string>{"hf-to-gguf", "--model", "in", "--out", "m.gguf"},
+          std::vector<std::string>{"gguf-to-hf", "--model", "m.gguf", "--out", "out"}}) {
+      const Finished finished = convert_with(folder.path(), options);
+      CHECK_MESSAGE(finished.code == 0, finished.err);
+    }
+    const LlamaConfig back = read_llama_config(folder / "out" / "config.json");
+    CHECK(back.rope_scaling == scaling);
+    CHECK(back.rope_theta == config.rope_theta);
+  }
+}
+
+TEST_CASE("dynamic RoPE and biases are refused by name") {
+  for (const auto& [model, part] :
+       {std::pair{"llama_dynamic", "\"dynamic\""}, {"llama_bias", "attention_bias"}}) {
+    const TemporaryFolder folder;
+    const Finished finished = convert_with(
+        folder.path(),
+        {"hf-to-gguf", "--model", (golden_folder() / model).string(), "--out", "m.gguf"});
+    CHECK(finished.code == 3);
+    CHECK_MESSAGE(finished.err.find(part) != std::string::npos, finished.err);
+    CHECK_MESSAGE(finished.err.find("config.json") != std::string::npos, finished.err);
+    CHECK_FALSE(fs::exists(folder / "m.gguf"));
+  }
+}
+
+}  // namespace
+}  // namespace mora::testing
+
+TEST_SUITE_END();
