@@ -96,7 +96,8 @@ std::pair<size_t, int32_t> TokenMatcher::match(std::string_view text, size_t at)
   return longest;
 }
 
-AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer) {
+AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer,
+                         const JsonView& json) {
   RegexScratch scratch;
   for (const AddedToken& token : tokens) {
     if (token.content.empty()) continue;  // the reference takes no notice of it
@@ -118,9 +119,9 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer
     const bool added =
         !forms_[id].empty() && (token.normalized ? normalized_ : raw_).add(forms_[id], id);
     if (!added) {
-      fail(ErrorKind::data, "added token \"", printable(token.content), "\" (id ", id, ") is \"",
-           printable(forms_[id]),
-           "\" after normalisation, which is empty or the text of another added token");
+      json.wrong(str("added token \"", printable(token.content), "\" (id ", id, ") is \"",
+                     printable(forms_[id]),
+                     "\" after normalisation, which is empty or the text of another added token"));
     }
   }
 }

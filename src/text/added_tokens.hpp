@@ -48,9 +48,10 @@ class TokenMatcher {
 
 class AddedTokens {
  public:
-  // Tokens later in the list replace those with the same content. Error(data) names the token
-  // whose normalised text is empty or another token's.
-  AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer);
+  // Tokens later in the list replace those with the same content. Error(data) names the file of
+  // `json` and the token whose normalised text is empty or another token's.
+  AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer,
+              const JsonView& json);
 
   // The normalised text in pieces, added tokens with their ids.
   Pieces split(std::string_view text, const Normalizer& normalizer,

@@ -77,7 +77,7 @@ class JsonTokenizer final : public Tokenizer {
         pre_tokenizer_(component_of<PreTokenizer>(json, "pre_tokenizer")),
         decoder_(component_of<Decoder>(json, "decoder")),
         model_(json.at("model")),
-        added_(all_added_tokens(json, settings), normalizer_) {
+        added_(all_added_tokens(json, settings), normalizer_, json) {
     check_keys(json, {"version", "truncation", "padding", "added_tokens", "normalizer",
                       "pre_tokenizer", "post_processor", "decoder", "model"});
     if (json.has("version") && json.at("version").string() != "1.0") {

@@ -16,7 +16,7 @@ namespace mora {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 1 << 16;
-constexpr size_t kJitStackBytes = size_t{8} << 20;
+constexpr size_t kJitStackBytes = size_t{64} << 20;  // at most; it grows as needed
 constexpr uint32_t kHeapLimitKilobytes = 256 << 10;
 constexpr uint32_t kMatchSteps = 5'000'000;  // per match; see also steps_for()
 

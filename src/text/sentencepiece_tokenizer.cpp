@@ -4,6 +4,7 @@
 
 #include "mora/core/error.hpp"
 #include "text/loaders.hpp"
+#include "text/sentencepiece_check.hpp"
 
 namespace mora {
 namespace {
@@ -93,6 +94,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::string& model,
                                                         const std::string& source,
                                                         const TokenizerSettings& settings) {
+  check_sentencepiece_model(model, source);
   return std::make_unique<SentencePieceTokenizer>(model, source, settings);
 }
 
