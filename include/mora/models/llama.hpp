@@ -42,14 +42,14 @@ struct LlamaConfig {
   int64_t max_position_embeddings = 2048;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
-  RopeScaling rope_scaling;
+  RopeScaling rope_scaling = {};
   double initializer_range = 0.02;
   bool tie_word_embeddings = false;
   bool attention_bias = false;  // q, k, v and o
   bool mlp_bias = false;        // gate, up and down
   std::optional<int64_t> bos_token_id = 1;
   std::vector<int64_t> eos_token_ids = {2};  // any of them ends a text; none: nothing does
-  std::optional<int64_t> pad_token_id;       // kept for other programs
+  std::optional<int64_t> pad_token_id = {};  // kept for other programs
 
   bool operator==(const LlamaConfig&) const = default;
 };
