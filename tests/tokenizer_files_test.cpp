@@ -455,7 +455,8 @@ TEST_SUITE("tokenizer_files") {
         {"config.json", R"({"eos_token_id": 99999999999})", "token's id"},
         {"generation_config.json", R"({"eos_token_id": "2"})", "an integer"},
     };
-    for (const auto& [name, text, what] : cases) {
+    for (const auto& entry : cases) {
+      const std::string name = entry[0], text = entry[1], what = entry[2];
       const TemporaryFolder folder;
       folder.file("tokenizer.json", small().dump());
       folder.file(name, text);

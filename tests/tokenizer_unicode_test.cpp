@@ -138,7 +138,8 @@ TEST_SUITE("tokenizer_unicode") {
              {"(((a{60000}){60000}){60000})", "does not compile"},
              {std::string(70000, 'a'), "70000 bytes"}}) {
       const std::string message = refusal(pattern);
-      CHECK_MESSAGE(message.find(what) != std::string::npos, pattern.substr(0, 40), ": ", message);
+      INFO(message);
+      CHECK(message.find(what) != std::string::npos);
       CHECK(message.size() < 600);
     }
   }
