@@ -53,7 +53,7 @@ ModelParity compare_with_golden(const std::filesystem::path& folder,
   Workspace workspace;
   Generator generator(model, store, {1, static_cast<int64_t>(prompt.size()) + length}, *backend,
                       workspace);
-  const auto made = generator.greedy(std::array{prompt}, {.max_new_tokens = length})[0];
+  const auto made = generator.generate(std::array{prompt}, {.max_new_tokens = length})[0];
   const auto differs = std::ranges::mismatch(made, expected).in1 - made.begin();
   return {.logits_error = logits_error(golden, logits.view()),
           .tokens = static_cast<int64_t>(ids.size()),

@@ -128,7 +128,7 @@ TEST_CASE("greedy generation equals transformers', alone and beside other prompt
                expected = read_ints(golden, "greedy.continuation");
     const std::vector<std::vector<int32_t>> prompts = {
         prompt, {1}, {5, 6, 7, 8, 9, 10, 11}, prompt, prompt};
-    const auto out = generator.greedy(prompts, {.max_new_tokens = 16});
+    const auto out = generator.generate(prompts, {.max_new_tokens = 16});
     REQUIRE(out.size() == prompts.size());
     for (const size_t i : {0, 3, 4}) CHECK(out[i] == expected);
   }

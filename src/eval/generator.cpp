@@ -1,7 +1,11 @@
+// A prompt's row in the caches is its place in its group; a group is as many prompts as fit a
+// batch.
 #include "mora/eval/generator.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
+#include <map>
 
 namespace mora {
 
@@ -42,31 +46,59 @@ struct CachedGraph {
   }
 };
 
-template <class T>
-int32_t argmax(const Tensor& logits, int64_t row) {
+// A graph of some tokens with its plan.
+struct Pass {
+  CachedGraph graph;
+  Plan plan;
+
+  Pass(const Llama& model, std::deque<OwnedTensor>& caches, int64_t count, int64_t batch,
+       const Backend& backend, Workspace& workspace)
+      : graph(model, caches, count, batch),
+        plan(graph.graph, std::array{graph.logits}, backend, workspace) {}
+
+  void run(double& seconds) {
+    const auto start = std::chrono::steady_clock::now();
+    plan.run();
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+};
+
+// A run over few tokens costs as much as one over all that its plan takes.
+constexpr std::array<int64_t, 4> kPrefillTokens = {8, 32, 128, 512};
+
+void append(const Tensor& logits, size_t row, std::vector<double>& out) {
   const auto n = static_cast<size_t>(logits.shape().last());
-  const auto z = logits.as<T>().subspan(static_cast<size_t>(row) * n, n);
-  return static_cast<int32_t>(std::ranges::max_element(z) - z.begin());
+  const auto copy = [&](auto z) { out.assign(z.begin() + row * n, z.begin() + (row + 1) * n); };
+  if (logits.dtype() == DType::f64) {
+    copy(logits.as<double>());
+  } else {
+    copy(logits.as<float>());
+  }
 }
 
 }  // namespace
 
 struct Generator::Impl {
+  const Llama& model;
   GeneratorShape shape;
-  int64_t prefill_tokens;
+  const Backend& backend;
+  Workspace& workspace;
   std::deque<OwnedTensor> caches;  // k and v of layer 0, of layer 1, ...
-  CachedGraph prefill, decode;
-  Plan prefill_plan, decode_plan;
+  std::map<int64_t, Pass> prefills;
+  Pass decode;
+  std::vector<std::vector<int32_t>> cached;  // tokens of each row of the caches
+  GenerateTimes times;
+  std::vector<double> logits;
 
-  Impl(const Llama& model, const ParameterStore& store, const GeneratorShape& s,
-       const Backend& backend, Workspace& workspace)
-      : shape(s),
-        prefill_tokens(std::clamp<int64_t>(s.batch_size * s.capacity, 1, 512)),
-        caches(make_caches(model, store, s)),
-        prefill(model, caches, prefill_tokens, s.batch_size),
-        decode(model, caches, s.batch_size, s.batch_size),
-        prefill_plan(prefill.graph, std::array{prefill.logits}, backend, workspace),
-        decode_plan(decode.graph, std::array{decode.logits}, backend, workspace) {}
+  Impl(const Llama& m, const ParameterStore& store, const GeneratorShape& s, const Backend& b,
+       Workspace& w)
+      : model(m),
+        shape(s),
+        backend(b),
+        workspace(w),
+        caches(make_caches(m, store, s)),
+        decode(m, caches, s.batch_size, s.batch_size, b, w),
+        cached(static_cast<size_t>(s.batch_size)) {}
 
   static std::deque<OwnedTensor> make_caches(const Llama& model, const ParameterStore& store,
                                              const GeneratorShape& s) {
@@ -83,69 +115,115 @@ struct Generator::Impl {
     return caches;
   }
 
-  int32_t best(const Tensor& logits, int64_t row) const {
-    return logits.dtype() == DType::f64 ? argmax<double>(logits, row) : argmax<float>(logits, row);
+  // The smallest prefill that takes `tokens` at once, or the largest there is.
+  Pass& prefill_for(int64_t tokens, int64_t& size) {
+    const auto at = std::ranges::lower_bound(kPrefillTokens, tokens);
+    size = at == kPrefillTokens.end() ? kPrefillTokens.back() : *at;
+    return prefills.try_emplace(size, model, caches, size, shape.batch_size, backend, workspace)
+        .first->second;
   }
 
-  std::vector<int32_t> first_tokens(std::span<const std::vector<int32_t>> prompts);
-  void group(std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
-             std::vector<std::vector<int32_t>>& continuations);
+  // A group of prompts on its way.
+  struct Group {
+    std::span<const std::vector<int32_t>> prompts;
+    const GenerateOptions& options;
+    size_t first;                            // number of the first prompt in its call
+    std::vector<std::vector<int32_t>> seen;  // prompt and continuation
+    std::vector<int32_t> next;
+  };
+
+  int32_t choose(const Tensor& all, size_t row, const Group& g) {
+    append(all, row, logits);
+    return choose_token(logits, g.options.sampling, g.seen[row],
+                        g.options.first_sample + static_cast<uint32_t>(g.first + row),
+                        g.seen[row].size() - g.prompts[row].size());
+  }
+  bool ends(const Group& g, size_t p) const;
+  void read_prompts(Group& group);
+  std::vector<std::vector<int32_t>> run(Group& group);
 };
 
-// Reads all prompts into the cache and returns the token that follows each.
-std::vector<int32_t> Generator::Impl::first_tokens(std::span<const std::vector<int32_t>> prompts) {
-  std::vector<int32_t> next(prompts.size());
-  std::vector<size_t> ending;  // prompts whose last token is in the pending run
-  int64_t row = 0;
-  auto flush = [&] {
-    for (int64_t r = row; r < prefill_tokens; ++r) prefill.set(r, 0, 0, -1);
-    prefill_plan.run();
-    for (size_t p : ending) next[p] = best(prefill_plan[prefill.logits], static_cast<int64_t>(p));
-    ending.clear();
-    row = 0;
+// Reads all prompts into the caches and chooses the token that follows each.
+void Generator::Impl::read_prompts(Group& g) {
+  struct Row {
+    size_t prompt, position;
   };
-  std::ranges::fill(prefill.chosen.as<int32_t>(), 0);
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    for (size_t i = 0; i < prompts[p].size(); ++i) {
-      prefill.set(row++, prompts[p][i], static_cast<int64_t>(i), static_cast<int64_t>(p));
-      if (i + 1 == prompts[p].size()) {
-        prefill.chosen.as<int32_t>()[p] = static_cast<int32_t>(row - 1);
-        ending.push_back(p);
-      }
-      if (row == prefill_tokens) flush();
+  std::vector<Row> rows;
+  for (size_t p = 0; p < g.prompts.size(); ++p) {
+    const std::vector<int32_t>& prompt = g.prompts[p];
+    size_t from = 0;
+    if (g.options.cache == CacheUse::reuse) {
+      const auto differ = std::ranges::mismatch(prompt, cached[p]).in1;
+      from = std::min(static_cast<size_t>(differ - prompt.begin()), prompt.size() - 1);
     }
+    for (size_t i = from; i < prompt.size(); ++i) rows.push_back({p, i});
   }
-  if (row > 0) flush();
-  return next;
+  for (std::vector<int32_t>& tokens : cached) tokens.clear();
+  for (size_t begin = 0; begin < rows.size();) {
+    int64_t size = 0;
+    Pass& pass = prefill_for(static_cast<int64_t>(rows.size() - begin), size);
+    const size_t count = std::min(rows.size() - begin, static_cast<size_t>(size));
+    std::ranges::fill(pass.graph.chosen.as<int32_t>(), 0);
+    std::vector<size_t> complete;  // prompts whose last token is in this run
+    for (size_t r = 0; r < static_cast<size_t>(size); ++r) {
+      if (r >= count) {
+        pass.graph.set(static_cast<int64_t>(r), 0, 0, -1);
+        continue;
+      }
+      const auto [p, i] = rows[begin + r];
+      pass.graph.set(static_cast<int64_t>(r), g.prompts[p][i], static_cast<int64_t>(i),
+                     static_cast<int64_t>(p));
+      if (i + 1 < g.prompts[p].size()) continue;
+      pass.graph.chosen.as<int32_t>()[p] = static_cast<int32_t>(r);
+      complete.push_back(p);
+    }
+    pass.run(times.prefill_seconds);
+    for (const size_t p : complete) g.next[p] = choose(pass.plan[pass.graph.logits], p, g);
+    begin += count;
+  }
+  times.prefill_tokens += static_cast<int64_t>(rows.size());
 }
 
-void Generator::Impl::group(std::span<const std::vector<int32_t>> prompts,
-                            const GenerateOptions& options,
-                            std::vector<std::vector<int32_t>>& continuations) {
-  std::vector<int32_t> next = first_tokens(prompts);
-  std::vector<std::vector<int32_t>> out(prompts.size());
-  std::vector<uint8_t> done(prompts.size(), 0);
+bool Generator::Impl::ends(const Group& g, size_t p) const {
+  const std::span<const int32_t> made = std::span(g.seen[p]).subspan(g.prompts[p].size());
+  // Every condition is asked, so that a caller who follows the tokens sees the last one, too.
+  const bool finished = g.options.finished && g.options.finished(g.first + p, made);
+  return finished || static_cast<int64_t>(made.size()) >= g.options.max_new_tokens ||
+         std::ranges::find(g.options.ends, made.back()) != g.options.ends.end();
+}
+
+std::vector<std::vector<int32_t>> Generator::Impl::run(Group& g) {
+  read_prompts(g);
+  std::vector<uint8_t> done(g.prompts.size(), 0);
   for (int64_t row = 0; row < shape.batch_size; ++row) {
-    decode.set(row, 0, 0, -1);
-    decode.chosen.as<int32_t>()[static_cast<size_t>(row)] = static_cast<int32_t>(row);
+    decode.graph.set(row, 0, 0, -1);
+    decode.graph.chosen.as<int32_t>()[static_cast<size_t>(row)] = static_cast<int32_t>(row);
   }
-  for (size_t left = prompts.size(); left > 0;) {
-    for (size_t p = 0; p < prompts.size(); ++p) {
+  for (size_t left = g.prompts.size(); left > 0;) {
+    for (size_t p = 0; p < g.prompts.size(); ++p) {
       if (done[p]) continue;
-      out[p].push_back(next[p]);
-      const auto made = static_cast<int64_t>(out[p].size());
-      done[p] = made >= options.max_new_tokens || (options.finished && options.finished(out[p]));
+      const auto position = static_cast<int64_t>(g.seen[p].size());
+      g.seen[p].push_back(g.next[p]);
+      done[p] = ends(g, p);
       left -= done[p];
-      const int64_t position = static_cast<int64_t>(prompts[p].size()) + made - 1;
-      decode.set(static_cast<int64_t>(p), next[p], position,
-                 done[p] ? -1 : static_cast<int64_t>(p));
+      decode.graph.set(static_cast<int64_t>(p), g.next[p], position,
+                       done[p] ? -1 : static_cast<int64_t>(p));
     }
     if (left == 0) break;
-    decode_plan.run();
-    for (size_t p = 0; p < prompts.size(); ++p)
-      next[p] = best(decode_plan[decode.logits], static_cast<int64_t>(p));
+    decode.run(times.decode_seconds);
+    times.decode_tokens += static_cast<int64_t>(left);
+    for (size_t p = 0; p < g.prompts.size(); ++p) {
+      if (!done[p]) g.next[p] = choose(decode.plan[decode.graph.logits], p, g);
+    }
   }
-  for (auto& tokens : out) continuations.push_back(std::move(tokens));
+  std::vector<std::vector<int32_t>> made;
+  for (size_t p = 0; p < g.prompts.size(); ++p) {
+    made.emplace_back(g.seen[p].begin() + static_cast<std::ptrdiff_t>(g.prompts[p].size()),
+                      g.seen[p].end());
+    g.seen[p].pop_back();  // the last token was never read
+    cached[p] = std::move(g.seen[p]);
+  }
+  return made;
 }
 
 Generator::Generator(const Llama& model, const ParameterStore& store, const GeneratorShape& shape,
@@ -153,9 +231,15 @@ Generator::Generator(const Llama& model, const ParameterStore& store, const Gene
     : impl_(std::make_unique<Impl>(model, store, shape, backend, workspace)) {}
 Generator::~Generator() = default;
 
-std::vector<std::vector<int32_t>> Generator::greedy(std::span<const std::vector<int32_t>> prompts,
-                                                    const GenerateOptions& options) {
+const GenerateTimes& Generator::times() const {
+  return impl_->times;
+}
+
+std::vector<std::vector<int32_t>> Generator::generate(std::span<const std::vector<int32_t>> prompts,
+                                                      const GenerateOptions& options) {
   ensure(options.max_new_tokens >= 1, "max_new_tokens must be at least 1");
+  check_sampling(options.sampling);
+  const int64_t vocab = impl_->model.config().vocab_size;
   for (const auto& prompt : prompts) {
     ensure(!prompt.empty(), "a prompt is empty");
     const int64_t needed = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
@@ -163,12 +247,18 @@ std::vector<std::vector<int32_t>> Generator::greedy(std::span<const std::vector<
       fail(ErrorKind::data, "a prompt of ", prompt.size(), " tokens and ", options.max_new_tokens,
            " new ones do not fit the cache of ", impl_->shape.capacity);
     }
+    for (const int32_t token : prompt) {
+      if (token < 0 || token >= vocab)
+        fail(ErrorKind::data, "a prompt has token ", token, ", but the model has ", vocab);
+    }
   }
   std::vector<std::vector<int32_t>> continuations;
   const auto batch = static_cast<size_t>(impl_->shape.batch_size);
   for (size_t begin = 0; begin < prompts.size(); begin += batch) {
-    impl_->group(prompts.subspan(begin, std::min(batch, prompts.size() - begin)), options,
-                 continuations);
+    const auto part = prompts.subspan(begin, std::min(batch, prompts.size() - begin));
+    Impl::Group group{
+        part, options, begin, {part.begin(), part.end()}, std::vector<int32_t>(part.size())};
+    for (auto& made : impl_->run(group)) continuations.push_back(std::move(made));
   }
   return continuations;
 }

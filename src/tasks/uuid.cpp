@@ -59,10 +59,10 @@ class UuidTask final : public Task {
                          .capacity = static_cast<int64_t>(longest) + config.max_new_tokens},
                         scored.backend, scored.workspace);
     const auto continuations =
-        generator.greedy(prompts, {.max_new_tokens = config.max_new_tokens,
-                                   .finished = [this](std::span<const int32_t> tokens) {
-                                     return tokenizer_.decode(tokens).size() >= kUuidLength;
-                                   }});
+        generator.generate(prompts, {.max_new_tokens = config.max_new_tokens,
+                                     .finished = [this](size_t, std::span<const int32_t> tokens) {
+                                       return tokenizer_.decode(tokens).size() >= kUuidLength;
+                                     }});
     double accuracy = 0, exact = 0;
     for (size_t i = 0; i < n; ++i) {
       const std::string text = tokenizer_.decode(continuations[i]).substr(0, kUuidLength);

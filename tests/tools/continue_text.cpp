@@ -38,11 +38,11 @@ std::string continued(const std::filesystem::path& folder, std::string_view prom
   mora::Workspace workspace;
   mora::Generator generator(model, store, {1, static_cast<int64_t>(tokens.size()) + new_tokens},
                             *backend, workspace);
-  const auto ends = [&](std::span<const int32_t> made) {
+  const auto ends = [&](size_t, std::span<const int32_t> made) {
     return made.back() == tokenizer->eos() || made.back() == tokenizer->bos();
   };
   const auto made =
-      generator.greedy(std::array{tokens}, {.max_new_tokens = new_tokens, .finished = ends});
+      generator.generate(std::array{tokens}, {.max_new_tokens = new_tokens, .finished = ends});
   tokens.insert(tokens.end(), made[0].begin(), made[0].end());
   return tokenizer->decode(tokens);
 }

@@ -1,7 +1,7 @@
-// Generator: greedy continuation of many prompts at once with a key-value cache.
+// Generator: continuation of many prompts at once with a key-value cache, greedy or sampled.
 //
-// Two plans of one graph: a prefill that takes a fixed number of prompt tokens of any sequences,
-// and a decoding step with one token per sequence.
+// Plans of one graph: prefills that take a fixed number of prompt tokens of any sequences, made
+// when first needed, and a decoding step with one token per sequence.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mora/backend/backend.hpp"
+#include "mora/eval/sampling.hpp"
 #include "mora/models/llama.hpp"
 #include "mora/plan/plan.hpp"
 
@@ -21,11 +22,25 @@ struct GeneratorShape {
   int64_t capacity;    // longest prompt plus continuation, in tokens
 };
 
+// What the caches may still hold of the last call; `reuse` reads only the part of a prompt that
+// differs from what its place in the batch had then: the next turn of a conversation.
+enum class CacheUse : uint8_t { fresh, reuse };
+
 struct GenerateOptions {
   int64_t max_new_tokens;
-  // Asked after each new token of a sequence; true ends that sequence. Empty: only max_new_tokens
-  // ends it.
-  std::function<bool(std::span<const int32_t> continuation)> finished = {};
+  // Asked after each new token of a prompt with all of its new tokens; true ends it. Empty: only
+  // max_new_tokens and `ends` do.
+  std::function<bool(size_t prompt, std::span<const int32_t> continuation)> finished = {};
+  Sampling sampling = {};
+  std::vector<int32_t> ends = {};  // tokens that end a continuation, which keeps them
+  uint32_t first_sample = 0;       // number of the first prompt, for the random numbers
+  CacheUse cache = CacheUse::fresh;
+};
+
+// What a generator has done so far. Tokens that came from a cache count nowhere.
+struct GenerateTimes {
+  int64_t prefill_tokens = 0, decode_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;
 };
 
 class Generator {
@@ -36,10 +51,12 @@ class Generator {
   ~Generator();
 
   // The continuations, without the prompts, in the order of the prompts. Prompts are not empty.
-  // Ties between logits go to the lower token. Throws Error(data) when a prompt leaves no room for
-  // a continuation.
-  std::vector<std::vector<int32_t>> greedy(std::span<const std::vector<int32_t>> prompts,
-                                           const GenerateOptions& options);
+  // Throws Error(data) when a prompt leaves no room for a continuation or has a token that the
+  // model does not, Error(numerical) when logits are not numbers.
+  std::vector<std::vector<int32_t>> generate(std::span<const std::vector<int32_t>> prompts,
+                                             const GenerateOptions& options);
+
+  const GenerateTimes& times() const;
 
  private:
   struct Impl;
