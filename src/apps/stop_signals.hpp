@@ -20,6 +20,7 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   void defer() { deferred_ = true; }
+  void immediate() { deferred_ = false; }  // the first signal ends the program again
   int received() const { return received_; }  // 0: none
 
  private:

@@ -1,0 +1,91 @@
+// Settings of generation: flags win over generation_config.json, whose meaning is transformers'.
+#include <algorithm>
+
+#include "apps/generate.hpp"
+#include "io/json.hpp"
+#include "mora/io/file.hpp"
+
+namespace mora::apps {
+
+namespace {
+
+constexpr size_t kMaxBytes = size_t{1} << 20;
+constexpr int64_t kDefaultTopK = 50;  // transformers', where a file asks for sampling
+
+class ConfigFile {
+ public:
+  explicit ConfigFile(const std::filesystem::path& path) : name_(path.string()) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored))
+      json_ = parse_json(read_file(path, kMaxBytes), name_);
+    if (!json_.is_object()) view().wrong_type("an object");
+  }
+
+  bool has(const char* key) const { return view().has(key); }
+  JsonView at(const char* key) const { return view().at(key); }
+  double number(const char* key, double otherwise) const {
+    return has(key) ? at(key).number() : otherwise;
+  }
+  int64_t integer(const char* key, int64_t otherwise) const {
+    return has(key) ? at(key).integer() : otherwise;
+  }
+
+ private:
+  JsonView view() const { return {json_, name_}; }
+
+  std::string name_;
+  Json json_ = Json::object();
+};
+
+void add_ends(const JsonView& v, int64_t vocab_size, std::vector<int32_t>& ends) {
+  const auto add = [&](const JsonView& id) {
+    const int64_t token = id.integer();
+    if (token < 0 || token >= vocab_size)
+      id.wrong(str("a token from 0 to ", vocab_size - 1, ", the model's vocabulary"));
+    ends.push_back(static_cast<int32_t>(token));
+  };
+  if (!v.json().is_array()) return add(v);
+  for (const JsonView& id : v.items()) add(id);
+}
+
+Sampling sampling(const GenerateCommand& c, const ConfigFile& file) {
+  const bool by_file = file.has("do_sample") && file.at("do_sample").boolean();
+  const bool by_flags = c.temperature || c.top_k || c.top_p;
+  Sampling s;
+  s.seed = static_cast<uint64_t>(c.seed);
+  s.repetition_penalty =
+      c.repetition_penalty ? *c.repetition_penalty : file.number("repetition_penalty", 1);
+  if (by_file) {
+    s.temperature = file.number("temperature", 1);
+    s.top_k = file.integer("top_k", kDefaultTopK);
+    s.top_p = file.number("top_p", 1);
+  } else if (by_flags) {
+    s.temperature = 1;
+  }
+  if (c.temperature) s.temperature = *c.temperature;
+  if (c.top_k) s.top_k = *c.top_k;
+  if (c.top_p) s.top_p = *c.top_p;
+  check_sampling(s);
+  return s;
+}
+
+}  // namespace
+
+GenerateSettings generate_settings(const GenerateCommand& command, const Tokenizer& tokenizer,
+                                   int64_t vocab_size) {
+  const ConfigFile file(command.model / "generation_config.json");
+  GenerateSettings s;
+  s.sampling = sampling(command, file);
+  s.max_new_tokens = command.max_new_tokens ? *command.max_new_tokens
+                                            : file.integer("max_new_tokens", s.max_new_tokens);
+  if (s.max_new_tokens < 1) file.at("max_new_tokens").wrong("expected 1 or more");
+  if (file.has("eos_token_id")) {
+    add_ends(file.at("eos_token_id"), vocab_size, s.ends);
+  } else if (const ConfigFile model(command.model / "config.json"); model.has("eos_token_id")) {
+    add_ends(model.at("eos_token_id"), vocab_size, s.ends);
+  }
+  if (tokenizer.eos()) s.ends.push_back(*tokenizer.eos());
+  return s;
+}
+
+}  // namespace mora::apps
