@@ -175,7 +175,8 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view 
   std::vector<int32_t> ids =
       kind == PromptKind::rendered ? encode_at_specials(tokenizer, text) : tokenizer.encode(text);
   const std::optional<int32_t> bos = tokenizer.bos();
-  if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
+  if (bos && tokenizer.adds_bos() && (ids.empty() || ids.front() != *bos))
+    ids.insert(ids.begin(), *bos);
   return ids;
 }
 

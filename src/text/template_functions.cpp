@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "mora/io/text.hpp"
-#include "text/template_parser.hpp"
 #include "text/template_strings.hpp"
 
 namespace mora::jinja {
@@ -146,21 +145,21 @@ Value path(Run& run, Value v, const std::string& names) {
   return v;
 }
 
-// selectattr("a.b", "test", argument) and rejectattr.
-Value filter_attributes(Run& run, const Value& v, const std::string& name, Arguments& a) {
-  const std::string attribute = a.text("attribute");
+// select, reject, and with "attr" by an attribute: selectattr("a.b", "test", argument).
+Value filter_some(Run& run, const Value& v, const std::string& name, Arguments& a) {
+  const bool by_attribute = name.ends_with("attr");
+  const std::string attribute = by_attribute ? a.text("attribute") : "";
   const Value* test = a.take("test");
   const Value* argument = a.take("argument");
   const std::string how = test ? to_text(run, *test) : "";
-  if (test && !is_test(how)) run.unsupported("test " + how);
   std::vector<Value> kept;
   for (const Value& item : iterate(run, v)) {
-    const Value part = path(run, item, attribute);
+    const Value part = by_attribute ? path(run, item, attribute) : item;
     std::vector<Value> given;
     if (argument) given.push_back(*argument);
     Arguments inner(run, "test " + how, std::move(given), {});
     const bool holds = test ? apply_test(run, how, part, inner) : truthy(part);
-    if (holds == (name == "selectattr")) kept.push_back(item);
+    if (holds == name.starts_with("select")) kept.push_back(item);
   }
   return make_list(run, std::move(kept));
 }
@@ -184,7 +183,7 @@ Value filter_items(Run& run, const Value& v) {
 
 constexpr std::string_view kFilters =
     " trim length count upper lower capitalize title default d tojson list first last join replace "
-    "string int selectattr rejectattr map items ";
+    "string int select reject selectattr rejectattr map items ";
 constexpr std::string_view kTests =
     " defined undefined none string mapping iterable sequence number integer float boolean true "
     "false equalto eq ne in odd even divisibleby ";
@@ -279,7 +278,7 @@ Value filter(Run& run, const std::string& name, const Value& v, Arguments& a) {
     const Value* separator = a.take("d");
     return joined(run, v, separator ? to_text(run, *separator) : "");
   }
-  return filter_attributes(run, v, name, a);
+  return filter_some(run, v, name, a);
 }
 
 bool test(Run& run, const std::string& name, const Value& v, Arguments& a) {
@@ -308,20 +307,15 @@ bool test(Run& run, const std::string& name, const Value& v, Arguments& a) {
 
 }  // namespace
 
-bool is_filter(std::string_view name) {
-  return listed(kFilters, name);
-}
-bool is_test(std::string_view name) {
-  return listed(kTests, name);
-}
-
 Value apply_filter(Run& run, const std::string& name, const Value& v, Arguments& arguments) {
+  if (!listed(kFilters, name)) run.unsupported("filter " + name);
   Value result = filter(run, name, v, arguments);
   arguments.done();
   return result;
 }
 
 bool apply_test(Run& run, const std::string& name, const Value& v, Arguments& arguments) {
+  if (!listed(kTests, name)) run.unsupported("test " + name);
   const bool result = test(run, name, v, arguments);
   arguments.done();
   return result;

@@ -10,9 +10,6 @@
 
 namespace mora::jinja {
 
-bool is_filter(std::string_view name);
-bool is_test(std::string_view name);
-
 class Parser {
  public:
   Parser(std::string_view source, const std::string& name)

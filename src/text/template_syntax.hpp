@@ -1,6 +1,8 @@
 // The syntax of chat templates: tokens, and the trees of expressions and statements.
 //
-// The grammar is Jinja 2's; what the renderer cannot do is refused here already, by name and line.
+// The grammar is Jinja 2's. Statements that the renderer cannot do are refused here already, by name
+// and line; filters, tests and functions when they are used, because templates for tools have them
+// in branches that no conversation without tools enters.
 #pragma once
 
 #include <string>
