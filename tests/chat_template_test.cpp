@@ -103,7 +103,8 @@ TEST_SUITE_BEGIN("chat_template");
 
 TEST_CASE("templates of every family render as with transformers") {
   for (const auto& [name, family] : golden().json["families"].items()) {
-    INFO(name);
+    const std::string& which = name;
+    INFO(which);
     check_cases(ChatTemplate(family["template"].get<std::string>(), name), family["cases"]);
   }
 }
@@ -112,7 +113,7 @@ TEST_CASE("the built-in templates render as with transformers") {
   if (!golden().json.contains("built_in")) return;
   CHECK(golden().json["built_in"].size() == built_in_chat_templates().size());
   for (const std::string_view name : built_in_chat_templates()) {
-    INFO(name);
+    INFO(std::string(name));
     check_cases(built_in_chat_template(name),
                 golden().json["built_in"][std::string(name)]["cases"]);
   }
@@ -181,7 +182,8 @@ TEST_CASE("what is not supported is refused by name, with the built-in templates
       {"{{ '\\N{DASH}' }}", "`\\N`"},
   };
   for (const auto& [source, expected] : cases) {
-    INFO(source);
+    const std::string& which = source;
+    INFO(which);
     const std::string message = refusal(source);
     CHECK(message.find(expected) != std::string::npos);
     CHECK(message.find("is not supported; choose one of the built-in templates") !=
@@ -310,7 +312,8 @@ TEST_CASE("the built-in templates, one conversation of each") {
        "### Instruction:\nBye\n\n### Response:\n"},
       {"plain", "System: Be brief.\nUser: Hi\nAssistant: Hello</s>\nUser: Bye\nAssistant:"}};
   for (const auto& [name, text] : expected) {
-    INFO(name);
+    const std::string& which = name;
+    INFO(which);
     const RenderedChat out = built_in_chat_template(name).render(messages, v);
     CHECK(out.text == text);
     REQUIRE(out.assistant.size() == 1);
