@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "adapters/peft_layout.hpp"
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/safetensors.hpp"
@@ -12,10 +13,11 @@ namespace mora {
 
 namespace fs = std::filesystem;
 
-namespace {
+using adapters::kA;
+using adapters::kB;
+using adapters::kPrefix;
 
-constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+namespace {
 
 // The authors' numbers for what we name. 0: theirs has none.
 struct MoraType {
@@ -36,10 +38,11 @@ int64_t type_number(const AdapterConfig& c) {
   return 0;
 }
 
-// The key set of the fork (peft 0.9.0 and two keys), sorted; LoRA leaves the fork's two keys out.
-std::string config_text(const AdapterConfig& c, const std::string& base_model) {
+}  // namespace
+
+nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& base_model) {
   const bool mora = c.method == "mora";
-  nlohmann::json json;  // sorts its keys, as PEFT does
+  nlohmann::json json;
   json["alpha_pattern"] = nlohmann::json::object();
   json["auto_mapping"] = nullptr;
   json["base_model_name_or_path"] = base_model;
@@ -67,8 +70,10 @@ std::string config_text(const AdapterConfig& c, const std::string& base_model) {
     json["mora_type"] = type_number(c);
     json["use_mora"] = true;
   }
-  return json.dump(2) + "\n";
+  return json;
 }
+
+namespace {
 
 std::map<std::string, std::string> metadata(const AdapterConfig& c) {
   std::map<std::string, std::string> data = {{"mora.method", c.method}};
@@ -92,7 +97,8 @@ void save_adapter(const fs::path& folder, const AdapterConfig& config, const Par
           {str(std::string_view(name).substr(0, name.size() - kA.size()), kB), p.value});
     }
   }
-  write_file_atomically(folder / "adapter_config.json", config_text(config, base_model));
+  write_file_atomically(folder / "adapter_config.json",
+                        adapters::peft_config(config, base_model).dump(2) + "\n");
   write_safetensors(folder / "adapter_model.safetensors", tensors, metadata(config));
 }
 

@@ -9,7 +9,7 @@ namespace mora::adapters {
 
 namespace {
 
-class Lora final : public Adapter {
+class Lora final : public Adapter, public Factored {
  public:
   Lora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
       : path_(scope.path()),
@@ -23,9 +23,16 @@ class Lora final : public Adapter {
   }
 
   Var delta(Context& context, Var x) const override {
-    const Var dropped = input_dropout(context, x, dropout_, path_);
-    const Var low = matmul(dropped, context.parameter(a_), {.tb = Transpose::yes, .alpha = scale_});
-    return matmul(low, context.parameter(b_), {.tb = Transpose::yes});
+    return up(context, down(context, input_dropout(context, x, dropout_, path_)));
+  }
+
+  const Factored* factored() const override { return this; }
+  int64_t inner() const override { return a_.shape[0]; }
+  Var down(Context& context, Var x) const override {
+    return matmul(x, context.parameter(a_), {.tb = Transpose::yes, .alpha = scale_});
+  }
+  Var up(Context& context, Var inside) const override {
+    return matmul(inside, context.parameter(b_), {.tb = Transpose::yes});
   }
 
  private:

@@ -60,20 +60,35 @@ class Mora : public Adapter {
   const Parameter& m_;
 };
 
-class Sharing final : public Mora {
+// Compresses x, multiplies, decompresses: rank R at most.
+class Narrow : public Mora, public Factored {
+ public:
+  using Mora::Mora;
+  const Factored* factored() const final { return this; }
+  int64_t inner() const final { return rank_; }
+  Var up(Context& context, Var inside) const final { return decompress(multiply(context, inside)); }
+
+ private:
+  Var transform(Context& context, Var x) const final { return up(context, down(context, x)); }
+  virtual Var decompress(Var z) const = 0;
+};
+
+class Sharing final : public Narrow {
  public:
   Sharing(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
-      : Mora(config, scope, in, out) {
+      : Narrow(config, scope, in, out) {
     const bool both = config.grouping == "contiguous";
     if (both || config.grouping == "contiguous_strided") input_ = Grouping::contiguous;
     if (both || config.grouping == "strided_contiguous") output_ = Grouping::contiguous;
   }
 
- private:
-  Var transform(Context& context, Var x) const override {
+  Var down(Context&, Var x) const override {
     const Padding padding = input_ == Grouping::strided ? Padding::circular : Padding::none;
-    const Var z =
-        multiply(context, fold(x, {.size = rank_, .grouping = input_, .padding = padding}));
+    return fold(x, {.size = rank_, .grouping = input_, .padding = padding});
+  }
+
+ private:
+  Var decompress(Var z) const override {
     return unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
   }
 
@@ -146,12 +161,13 @@ class Rotation final : public Blocks {
   OwnedTensor table_;
 };
 
-class Truncation final : public Mora {
-  using Mora::Mora;
+class Truncation final : public Narrow {
+ public:
+  using Narrow::Narrow;
+  Var down(Context&, Var x) const override { return resize(x, {.size = rank_}); }
 
-  Var transform(Context& context, Var x) const override {
-    return resize(multiply(context, resize(x, {.size = rank_})), {.size = out_});
-  }
+ private:
+  Var decompress(Var z) const override { return resize(z, {.size = out_}); }
 };
 
 }  // namespace

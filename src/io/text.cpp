@@ -71,4 +71,23 @@ std::string printable(std::string_view text, size_t max_bytes) {
   return out;
 }
 
+bool counts_before(std::string_view a, std::string_view b) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  size_t i = 0, j = 0;
+  while (i < a.size() && j < b.size()) {
+    size_t end_a = i, end_b = j;
+    while (end_a < a.size() && digit(a[end_a])) ++end_a;
+    while (end_b < b.size() && digit(b[end_b])) ++end_b;
+    if (end_a == i || end_b == j) {
+      if (a[i] != b[j]) return a[i] < b[j];
+      ++i, ++j;
+      continue;
+    }
+    const std::string_view m = a.substr(i, end_a - i), n = b.substr(j, end_b - j);
+    if (m != n) return m.size() != n.size() ? m.size() < n.size() : m < n;
+    i = end_a, j = end_b;
+  }
+  return a.size() - i < b.size() - j;
+}
+
 }  // namespace mora

@@ -21,44 +21,49 @@ Var Linear::operator()(Context& context, Var x) const {
 
 namespace {
 
-// Delta of rows [begin, begin + rows) of the identity, written as columns of out.
+// What the map makes of rows [begin, begin + rows) of the identity, written as columns of `matrix`.
 template <class T>
-void delta_columns(const Linear& linear, int64_t begin, int64_t rows, const Tensor& out) {
-  OwnedTensor identity({out.dtype(), {rows, linear.in()}});
+void map_columns(const std::function<Var(Context&, Var)>& map, int64_t begin, int64_t rows,
+                 const Tensor& matrix) {
+  const int64_t out = matrix.shape()[0], in = matrix.shape()[1];
+  OwnedTensor identity({matrix.dtype(), {rows, in}});
   for (int64_t i = 0; i < rows; ++i)
-    identity.as<T>()[static_cast<size_t>(i * linear.in() + begin + i)] = T(1);
+    identity.as<T>()[static_cast<size_t>(i * in + begin + i)] = T(1);
   Graph graph;
   Context context(graph);
-  const Var delta = linear.adapter()->delta(context, graph.bind(identity.view(), "identity"));
+  const Var image = map(context, graph.bind(identity.view(), "identity"));
   const auto backend = make_cpu_backend();
   Workspace workspace;
-  Plan plan(graph, std::array{delta}, *backend, workspace);
+  Plan plan(graph, std::array{image}, *backend, workspace);
   plan.run();
-  const auto d = plan[delta].as<T>();
-  const auto target = out.as<T>();
+  const auto columns = plan[image].as<T>();
+  const auto target = matrix.as<T>();
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t o = 0; o < linear.out(); ++o) {
-      target[static_cast<size_t>(o * linear.in() + begin + i)] =
-          d[static_cast<size_t>(i * linear.out() + o)];
-    }
+    for (int64_t o = 0; o < out; ++o)
+      target[static_cast<size_t>(o * in + begin + i)] = columns[static_cast<size_t>(i * out + o)];
   }
 }
 
 }  // namespace
 
-void delta_weight(const Linear& linear, const Tensor& out) {
+void matrix_of(const std::function<Var(Context& context, Var x)>& map, const Tensor& matrix) {
   constexpr int64_t kRows = 512;
+  const int64_t in = matrix.shape()[1];
+  for (int64_t begin = 0; begin < in; begin += kRows) {
+    const int64_t rows = std::min(kRows, in - begin);
+    if (matrix.dtype() == DType::f64) {
+      map_columns<double>(map, begin, rows, matrix);
+    } else {
+      map_columns<float>(map, begin, rows, matrix);
+    }
+  }
+}
+
+void delta_weight(const Linear& linear, const Tensor& out) {
   ensure(linear.adapter() != nullptr, linear.path(), " has no adapter");
   ensure(out.shape() == linear.weight().shape, "delta_weight: ", out.type, " for a weight ",
          linear.weight().shape);
-  for (int64_t begin = 0; begin < linear.in(); begin += kRows) {
-    const int64_t rows = std::min(kRows, linear.in() - begin);
-    if (out.dtype() == DType::f64) {
-      delta_columns<double>(linear, begin, rows, out);
-    } else {
-      delta_columns<float>(linear, begin, rows, out);
-    }
-  }
+  matrix_of([&](Context& context, Var x) { return linear.adapter()->delta(context, x); }, out);
 }
 
 }  // namespace mora

@@ -15,4 +15,7 @@ bool is_valid_utf8(std::string_view bytes);
 // message.
 std::string printable(std::string_view text, size_t max_bytes = 200);
 
+// The order in which people count: "layers.2" before "layers.10".
+bool counts_before(std::string_view a, std::string_view b);
+
 }  // namespace mora

@@ -1,6 +1,7 @@
 // Linear: y = x W^T + b, plus the change of an adapter when one is attached.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -33,6 +34,10 @@ class Linear {
   Parameter* bias_ = nullptr;
   std::unique_ptr<Adapter> adapter_;
 };
+
+// The matrix of a linear map of rows, [T, in] -> [T, out], into `matrix` [out, in] (f32 or f64, the
+// type that the map works in).
+void matrix_of(const std::function<Var(Context& context, Var x)>& map, const Tensor& matrix);
 
 // The adapter's change of the weight, Delta(I)^T, into `out` [out, in] (f32 or f64): one
 // implementation of merging for every linear method. W + delta_weight is the merged weight.
