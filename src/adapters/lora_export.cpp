@@ -26,8 +26,16 @@ void require_finite(const Linear& linear, const Tensor& tensor) {
        " holds numbers that are not finite; its training has failed");
 }
 
+LoraLayer layer_of(const Linear& linear) {
+  LoraLayer layer;
+  layer.path = linear.path();
+  layer.out = linear.out();
+  layer.in = linear.in();
+  return layer;
+}
+
 LoraLayer exact(const Linear& linear) {
-  LoraLayer layer{.path = linear.path(), .out = linear.out(), .in = linear.in()};
+  LoraLayer layer = layer_of(linear);
   layer.rank = linear.adapter()->factored()->inner();
   layer.factors = [&linear] {
     LowRank update = low_rank_of(linear);
@@ -39,7 +47,7 @@ LoraLayer exact(const Linear& linear) {
 }
 
 LoraLayer cut(const Linear& linear, int64_t rank) {
-  LoraLayer layer{.path = linear.path(), .out = linear.out(), .in = linear.in()};
+  LoraLayer layer = layer_of(linear);
   layer.rank = std::min({rank, linear.out(), linear.in()});
   Truncated result;
   if (linear.adapter()->factored() != nullptr) {

@@ -29,8 +29,7 @@ std::string number(const Json& value) {
 
 std::string shape_text(const Json& shape) {
   std::string text;
-  for (const Json& n : shape)
-    text += (text.empty() ? "" : " x ") + std::to_string(n.get<int64_t>());
+  for (const Json& n : shape) text += str(text.empty() ? "" : " x ", n.get<int64_t>());
   return text.empty() ? "1" : text;
 }
 
@@ -212,7 +211,7 @@ std::string contents_text(const Json& json) {
   }
   text += aligned(files);
   if (json.contains("manifest")) text += str("\n", json.at("manifest").get<std::string>(), "\n");
-  if (!notes.empty()) text += "\n" + notes;
+  if (!notes.empty()) text += str("\n", notes);
 
   const auto bad = [](const Json& t) { return t.at("not_finite").get<int64_t>() > 0; };
   const bool any_bad = std::ranges::any_of(json.at("tensors"), bad);
@@ -223,14 +222,14 @@ std::string contents_text(const Json& json) {
                        shape_text(t.at("shape")), t.at("bytes").dump()});
     if (any_bad) tensors.back().push_back(t.at("not_finite").dump());
   }
-  text += "\n" + aligned(tensors);
+  text += str("\n", aligned(tensors));
   for (const char* key : {"kind", "dtype"}) {
     Rows totals = {{key, "tensors", "parameters", "bytes"}};
     for (const Json& t : json.at(str("by_", key))) {
       totals.push_back({t.at(key).get<std::string>(), t.at("tensors").dump(),
                         t.at("parameters").dump(), t.at("bytes").dump()});
     }
-    text += "\n" + aligned(totals);
+    text += str("\n", aligned(totals));
   }
   return text;
 }
@@ -239,12 +238,12 @@ std::string largest_values(const Json& update, int64_t top) {
   std::string text;
   const Json& values = update.at("singular_values");
   for (size_t i = 0; i < std::min(values.size(), static_cast<size_t>(top)); ++i)
-    text += (text.empty() ? "" : " ") + number(values[i]);
+    text += str(text.empty() ? "" : " ", number(values[i]));
   return text;
 }
 
 std::string updates_text(const Json& report, int64_t top) {
-  const std::vector<std::string> titles = {"> " + number(report.at("threshold").get<double>()),
+  const std::vector<std::string> titles = {str("> ", number(report.at("threshold").get<double>())),
                                            "stable rank",
                                            "effective rank",
                                            "spectral norm",
@@ -267,13 +266,13 @@ std::string updates_text(const Json& report, int64_t top) {
   }
   for (const Json& t : report.at("updates_by_type"))
     types.push_back(figures_of(t, {t.at("type").get<std::string>(), t.at("modules").dump()}));
-  return "\n" + aligned(updates) + "\n" + aligned(types);
+  return str("\n", aligned(updates), "\n", aligned(types));
 }
 
 std::string report_text(const Json& report, int64_t top) {
   std::string text = contents_text(report);
   if (report.contains("second")) {
-    text += "\n" + contents_text(report.at("second"));
+    text += str("\n", contents_text(report.at("second")));
     const std::pair<const char*, const char*> lists[] = {
         {"only_in_first", "only in the first"},
         {"only_in_second", "only in the second"},
@@ -283,7 +282,7 @@ std::string report_text(const Json& report, int64_t top) {
     for (const auto& [key, title] : lists) {
       if (report.at(key).empty()) continue;
       text += str("\n", title, ":");
-      for (const Json& name : report.at(key)) text += " " + name.get<std::string>();
+      for (const Json& name : report.at(key)) text += str(" ", name.get<std::string>());
       text += "\n";
     }
   }
