@@ -10,6 +10,7 @@
 #include "mora/io/folder_commit.hpp"
 #include "mora/io/sha256.hpp"
 #include "mora/io/text.hpp"
+#include "mora/train/checkpoint.hpp"
 
 namespace mora {
 
@@ -65,6 +66,11 @@ std::string text_of(const GgufFile& file, const std::string& key, const GgufValu
     case GgufType::f32:
     case GgufType::f64:
       return str(file.real(key));
+    case GgufType::u64: {  // may be more than integer() gives
+      uint64_t number = 0;
+      std::memcpy(&number, value.bytes.data(), sizeof number);
+      return str(number);
+    }
     default:
       return str(file.integer(key));
   }
@@ -131,6 +137,7 @@ void Contents::open_folder() {
       fail(ErrorKind::data, printable(path_.string()),
            ": this run has left no weights yet; look at one of its checkpoints");
     }
+    run_ = path_;
     path_ /= full ? "model" : "adapter";
     open_folder();
   } else if (is_file(path_ / "adapter_config.json") || is_file(adapter)) {
@@ -164,11 +171,19 @@ const ContentTensor* Contents::find(const std::string& name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
+Json Contents::run() const {
+  if (run_.empty()) return nullptr;
+  Json checkpoints = Json::array();
+  for (const fs::path& checkpoint : list_checkpoints(run_ / "checkpoints"))
+    checkpoints.push_back(checkpoint.filename().string());
+  return {{"path", printable(run_.string(), 4096)}, {"checkpoints", std::move(checkpoints)}};
+}
+
 std::string Contents::manifest() const {
   if (!is_file(path_ / kManifestName)) return "";
   try {
     verify_folder(path_);
-    return "whole: every file is as it was written";
+    return "MANIFEST.json: whole, every file is as it was written";
   } catch (const Error& error) {
     return error.what();
   }

@@ -36,6 +36,7 @@ class Contents {
   bool is_adapter() const { return kind_ == "adapter folder"; }
   const std::deque<ContentTensor>& tensors() const { return tensors_; }
   const ContentTensor* find(const std::string& name) const;  // null if there is none
+  Json run() const;              // {path, checkpoints} where the path was a run's; else null
   std::string manifest() const;  // of a checkpoint: whether it is whole; empty elsewhere
   Json files() const;            // [{name, bytes, sha256, metadata}]; reads all of them
   Json settings() const;         // config.json or adapter_config.json; null if there is none
@@ -45,7 +46,7 @@ class Contents {
   void add(const GgufFile& file);
   void open_folder();
 
-  std::filesystem::path path_;
+  std::filesystem::path path_, run_;
   std::string kind_;
   std::deque<SafetensorsFile> safetensors_;
   std::deque<SafetensorsFolder> folders_;

@@ -87,6 +87,7 @@ Json contents_json(const Contents& contents) {
   Json json;
   json["path"] = printable(contents.path().string(), 4096);
   json["kind"] = contents.kind();
+  json["run"] = contents.run();
   json["files"] = contents.files();
   if (const std::string manifest = contents.manifest(); !manifest.empty())
     json["manifest"] = manifest;
@@ -123,28 +124,30 @@ Json update_json(const Update& u) {
   return json;
 }
 
-// The means over the layers of each type of module.
+// The means over the layers of each type of module; of a figure, over those that have it.
 Json means_by_type(const Json& updates) {
-  std::map<std::string, Json> types;
+  struct Type {
+    int64_t modules = 0;
+    std::map<std::string, std::pair<double, int64_t>> sums;  // of each figure, and of how many
+  };
+  std::map<std::string, Type> types;
   for (const Json& u : updates) {
-    Json& type = types[u.at("type").get<std::string>()];
-    type["modules"] = type.value("modules", 0) + 1;
+    Type& type = types[u.at("type").get<std::string>()];
+    ++type.modules;
     for (const char* figure : kFigures) {
       if (!u.contains(figure) || !u.at(figure).is_number()) continue;
-      Json& sum = type["sums"][figure];
-      Json& count = type["counts"][figure];
-      sum = (sum.is_null() ? 0.0 : sum.get<double>()) + u.at(figure).get<double>();
-      count = (count.is_null() ? 0 : count.get<int>()) + 1;
+      type.sums[figure].first += u.at(figure).get<double>();
+      ++type.sums[figure].second;
     }
   }
   Json means = Json::array();
   for (const auto& [name, type] : types) {
-    Json mean = {{"type", name}, {"modules", type.at("modules")}};
+    Json mean = {{"type", name}, {"modules", type.modules}};
     for (const char* figure : kFigures) {
-      const bool known = type.contains("sums") && type.at("sums").contains(figure);
-      mean[figure] = known ? Json(type.at("sums").at(figure).get<double>() /
-                                  type.at("counts").at(figure).get<double>())
-                           : Json();
+      const auto sum = type.sums.find(figure);
+      mean[figure] = sum == type.sums.end()
+                         ? Json()
+                         : Json(sum->second.first / static_cast<double>(sum->second.second));
     }
     means.push_back(std::move(mean));
   }
@@ -195,23 +198,43 @@ void add_adapter(const Contents& contents, const InspectOptions& options, Json& 
 
 // ---- The tables.
 
+// The values that are no lists or objects, one a line.
+std::string plain_values(const std::string& title, const Json& json) {
+  std::string text;
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_null() || value.is_structured()) continue;
+    text += str(title, printable(key), " = ",
+                printable(value.is_string() ? value.get<std::string>() : value.dump()), "\n");
+  }
+  return text;
+}
+
+std::string files_text(const Json& json) {
+  Rows files = {{"file", "bytes", "SHA-256"}};
+  std::string notes;
+  for (const Json& f : json.at("files")) {
+    const std::string name = f.at("name").get<std::string>();
+    files.push_back({name, f.at("bytes").dump(), f.at("sha256").get<std::string>()});
+    if (f.contains("metadata")) notes += plain_values(str(name, ": "), f.at("metadata"));
+  }
+  std::string text = aligned(files);
+  if (json.contains("manifest")) text += str(json.at("manifest").get<std::string>(), "\n");
+  notes += plain_values("settings: ", json.at("settings"));
+  return notes.empty() ? text : str(text, "\n", notes);
+}
+
 std::string contents_text(const Json& json) {
   std::string text =
       str(json.at("path").get<std::string>(), ": ", json.at("kind").get<std::string>(), ", ",
           json.at("tensors").size(), " tensors, ", json.at("parameters"), " parameters, ",
-          json.at("bytes"), " bytes\n\n");
-  Rows files = {{"file", "bytes", "SHA-256"}};
-  std::string notes;
-  for (const Json& f : json.at("files")) {
-    files.push_back(
-        {f.at("name").get<std::string>(), f.at("bytes").dump(), f.at("sha256").get<std::string>()});
-    if (!f.contains("metadata")) continue;
-    for (const auto& [key, value] : f.at("metadata").items())
-      notes += str(printable(key), " = ", printable(value.get<std::string>()), "\n");
+          json.at("bytes"), " bytes\n");
+  if (!json.at("run").is_null()) {
+    text += str("of the run ", json.at("run").at("path").get<std::string>(), ", checkpoints:");
+    for (const Json& name : json.at("run").at("checkpoints"))
+      text += str(" ", name.get<std::string>());
+    text += "\n";
   }
-  text += aligned(files);
-  if (json.contains("manifest")) text += str("\n", json.at("manifest").get<std::string>(), "\n");
-  if (!notes.empty()) text += str("\n", notes);
+  text += str("\n", files_text(json));
 
   const auto bad = [](const Json& t) { return t.at("not_finite").get<int64_t>() > 0; };
   const bool any_bad = std::ranges::any_of(json.at("tensors"), bad);
