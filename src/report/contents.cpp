@@ -55,6 +55,13 @@ int64_t count_not_finite_doubles(std::span<const std::byte> bytes) {
   return count;
 }
 
+template <class T>
+T number_in(const GgufValue& value) {
+  T number;
+  std::memcpy(&number, value.bytes.data(), sizeof number);
+  return number;
+}
+
 std::string text_of(const GgufFile& file, const std::string& key, const GgufValue& value) {
   switch (value.type) {
     case GgufType::string:
@@ -63,14 +70,13 @@ std::string text_of(const GgufFile& file, const std::string& key, const GgufValu
       return str("[", value.count, " x ", value.element, "]");
     case GgufType::boolean:
       return file.boolean(key) ? "true" : "false";
+    // These may be more than real() and integer() give: NaN, or beyond 63 bits.
     case GgufType::f32:
+      return str(number_in<float>(value));
     case GgufType::f64:
-      return str(file.real(key));
-    case GgufType::u64: {  // may be more than integer() gives
-      uint64_t number = 0;
-      std::memcpy(&number, value.bytes.data(), sizeof number);
-      return str(number);
-    }
+      return str(number_in<double>(value));
+    case GgufType::u64:
+      return str(number_in<uint64_t>(value));
     default:
       return str(file.integer(key));
   }
