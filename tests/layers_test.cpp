@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -67,6 +68,28 @@ std::string module_of(std::string include) {
   return include.find('/') != std::string::npos && kRank.count(first) > 0 ? first : "";
 }
 
+// "mora::Tensor" for each type that the text defines outside unnamed namespaces and other types.
+std::vector<std::string> types(const std::string& text) {
+  const std::regex opening(R"(namespace ([\w:]*) ?\{)");
+  const std::regex definition(R"((?:struct|class|enum class) (\w+)(?: final)?(?: : .*)? ?\{.*)");
+  std::vector<std::string> result, spaces;
+  std::istringstream lines(text);
+  std::smatch found;
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, found, opening)) {
+      spaces.push_back(found[1]);
+    } else if (line.rfind("}  // namespace", 0) == 0 && !spaces.empty()) {
+      spaces.pop_back();
+    } else if (std::regex_match(line, found, definition) &&
+               std::ranges::find(spaces, "") == spaces.end()) {
+      std::string name;
+      for (const std::string& space : spaces) name += space + "::";
+      result.push_back(name + found[1].str());
+    }
+  }
+  return result;
+}
+
 std::string lower(std::string text) {
   std::ranges::transform(text, text.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -98,12 +121,28 @@ TEST_SUITE("layers") {
     }
   }
 
+  // Two types of one name are undefined behaviour that no linker reports: functions made from
+  // templates for the one are used for the other.
+  TEST_CASE("a type is defined once") {
+    CHECK(types("namespace a {\nstruct B {\nnamespace {\nclass C {\n}  // namespace\nclass D : E "
+                "{\n") == std::vector<std::string>{"a::B", "a::D"});
+    std::map<std::string, fs::path> defined;
+    for (const Source& source : sources()) {
+      for (const std::string& type : types(source.text)) {
+        const auto [before, first] = defined.emplace(type, source.path);
+        CHECK_MESSAGE(first, type, " is defined in ", before->second.string(), " and ",
+                      source.path.string());
+      }
+    }
+    CHECK(defined.count("mora::Tensor") == 1);
+  }
+
   TEST_CASE("public headers name no other library") {
     for (const Source& source : sources()) {
       if (source.path.begin()->string() != "include") continue;
       for (const std::string& include : includes(source.text)) {
         for (const char* library : {"Eigen/", "nlohmann/", "doctest/", "CLI/", "openssl/", "zlib.h",
-                                    "sentencepiece", "dnnl"}) {
+                                    "sentencepiece", "dnnl", "pcre2", "unicode/"}) {
           CHECK_MESSAGE(include.rfind(library, 0) != 0, source.path.string(), " includes ",
                         include);
         }

@@ -35,25 +35,25 @@ constexpr std::string_view kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern
 
 // The first entry that fits is the name for a tokenizer.json.
 constexpr std::array kAll = {
-    PreTokenizer{"gpt-2", kGpt2},
-    PreTokenizer{"olmo", kGpt2, true},
-    PreTokenizer{"smollm", kDigits},
-    PreTokenizer{"llama-bpe", kLlama3, false, true, true},
-    PreTokenizer{"dbrx", kLlama3},
-    PreTokenizer{"qwen2", kQwen2, true},
-    PreTokenizer{"stablelm2", kQwen2},
-    PreTokenizer{"tekken", kTekken, false, true, true},
-    PreTokenizer{"default", kDefault},
+    NamedPreTokenizer{"gpt-2", kGpt2},
+    NamedPreTokenizer{"olmo", kGpt2, true},
+    NamedPreTokenizer{"smollm", kDigits},
+    NamedPreTokenizer{"llama-bpe", kLlama3, false, true, true},
+    NamedPreTokenizer{"dbrx", kLlama3},
+    NamedPreTokenizer{"qwen2", kQwen2, true},
+    NamedPreTokenizer{"stablelm2", kQwen2},
+    NamedPreTokenizer{"tekken", kTekken, false, true, true},
+    NamedPreTokenizer{"default", kDefault},
     // Other names for the same.
-    PreTokenizer{"mpt", kGpt2},
-    PreTokenizer{"phi-2", kGpt2},
-    PreTokenizer{"starcoder", kDigits},
-    PreTokenizer{"refact", kDigits},
-    PreTokenizer{"codeshell", kDigits},
-    PreTokenizer{"llama3", kLlama3, false, true, true},
-    PreTokenizer{"llama-v3", kLlama3, false, true, true},
-    PreTokenizer{"smaug-bpe", kLlama3},
-    PreTokenizer{"deepseek-r1-qwen", kQwen2, true},
+    NamedPreTokenizer{"mpt", kGpt2},
+    NamedPreTokenizer{"phi-2", kGpt2},
+    NamedPreTokenizer{"starcoder", kDigits},
+    NamedPreTokenizer{"refact", kDigits},
+    NamedPreTokenizer{"codeshell", kDigits},
+    NamedPreTokenizer{"llama3", kLlama3, false, true, true},
+    NamedPreTokenizer{"llama-v3", kLlama3, false, true, true},
+    NamedPreTokenizer{"smaug-bpe", kLlama3},
+    NamedPreTokenizer{"deepseek-r1-qwen", kQwen2, true},
 };
 
 Json byte_level(bool use_regex) {
@@ -119,22 +119,22 @@ bool has_nfc(const JsonView& tokenizer) {
 
 }  // namespace
 
-const PreTokenizer* find_pre_tokenizer(std::string_view name) {
-  const auto* found = std::ranges::find(kAll, name, &PreTokenizer::name);
+const NamedPreTokenizer* find_pre_tokenizer(std::string_view name) {
+  const auto* found = std::ranges::find(kAll, name, &NamedPreTokenizer::name);
   return found == kAll.end() ? nullptr : found;
 }
 
 std::string known_pre_tokenizers() {
   std::string names;
-  for (const PreTokenizer& pre : kAll) names += str(names.empty() ? "" : ", ", pre.name);
+  for (const NamedPreTokenizer& pre : kAll) names += str(names.empty() ? "" : ", ", pre.name);
   return names;
 }
 
-Json normalizer_json(const PreTokenizer& pre) {
+Json normalizer_json(const NamedPreTokenizer& pre) {
   return pre.nfc ? Json{{"type", "NFC"}} : Json(nullptr);
 }
 
-Json pre_tokenizer_json(const PreTokenizer& pre) {
+Json pre_tokenizer_json(const NamedPreTokenizer& pre) {
   Json parts = Json::array();
   bool built_in = false;
   for (const std::string_view step : pre.steps) {
@@ -154,13 +154,13 @@ Json pre_tokenizer_json(const PreTokenizer& pre) {
   return {{"type", "Sequence"}, {"pretokenizers", parts}};
 }
 
-const PreTokenizer& pre_tokenizer_of(const JsonView& tokenizer) {
+const NamedPreTokenizer& pre_tokenizer_of(const JsonView& tokenizer) {
   std::vector<std::string> steps;
   if (!tokenizer.has("pre_tokenizer")) tokenizer.wrong("has no pre_tokenizer; expected ByteLevel");
   add_step(tokenizer.at("pre_tokenizer"), steps);
   const bool nfc = has_nfc(tokenizer);
   const bool ignore_merges = flag(tokenizer.at("model"), "ignore_merges", false);
-  const auto* found = std::ranges::find_if(kAll, [&](const PreTokenizer& pre) {
+  const auto* found = std::ranges::find_if(kAll, [&](const NamedPreTokenizer& pre) {
     return std::ranges::equal(pre.steps, steps) && pre.nfc == nfc &&
            pre.ignore_merges == ignore_merges;
   });

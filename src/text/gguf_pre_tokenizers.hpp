@@ -10,7 +10,7 @@
 
 namespace mora {
 
-struct PreTokenizer {
+struct NamedPreTokenizer {
   std::string_view name;
   // What cuts the text, one after the other: "digits" (each number character alone), "gpt-2" (the
   // pattern built into ByteLevel), or a regular expression whose matches become pieces.
@@ -20,13 +20,13 @@ struct PreTokenizer {
   bool bos = false;            // llama.cpp puts BOS in front where the file does not say
 };
 
-const PreTokenizer* find_pre_tokenizer(std::string_view name);  // null if unknown
-std::string known_pre_tokenizers();                             // for messages
+const NamedPreTokenizer* find_pre_tokenizer(std::string_view name);  // null if unknown
+std::string known_pre_tokenizers();                                  // for messages
 
-Json normalizer_json(const PreTokenizer& pre);
-Json pre_tokenizer_json(const PreTokenizer& pre);
+Json normalizer_json(const NamedPreTokenizer& pre);
+Json pre_tokenizer_json(const NamedPreTokenizer& pre);
 
 // The entry that does what this tokenizer.json says. Error(data) names what has no name in GGUF.
-const PreTokenizer& pre_tokenizer_of(const JsonView& tokenizer);
+const NamedPreTokenizer& pre_tokenizer_of(const JsonView& tokenizer);
 
 }  // namespace mora

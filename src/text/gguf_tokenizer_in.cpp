@@ -163,7 +163,8 @@ std::string merges_text(const GgufFile& file, const Vocabulary& v) {
   return text;
 }
 
-std::string tokenizer_json(const GgufFile& file, const Vocabulary& v, const PreTokenizer& pre) {
+std::string tokenizer_json(const GgufFile& file, const Vocabulary& v,
+                           const NamedPreTokenizer& pre) {
   std::string added, vocabulary;
   for (size_t id = 0; id < v.tokens.size(); ++id) {
     if (is_filler(v.tokens[id], v.types[id], id)) continue;
@@ -198,7 +199,7 @@ void check_pieces(const GgufFile& file, SentencePieceModel& model) {
   std::vector<size_t> unknown;
   size_t bytes = 0;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
-    const Piece& piece = model.pieces[id];
+    const VocabularyPiece& piece = model.pieces[id];
     if (piece.type == PieceType::unknown) unknown.push_back(id);
     if (piece.type != PieceType::byte) continue;
     const std::string_view t = piece.text;
@@ -308,9 +309,9 @@ std::string generation_config(const GgufFile& file, const Vocabulary& v) {
   return dump_json(json, 2) + "\n";
 }
 
-const PreTokenizer& pre_tokenizer(const GgufFile& file) {
+const NamedPreTokenizer& pre_tokenizer(const GgufFile& file) {
   const std::string_view name = file.has(kPre) ? file.text(kPre) : "default";
-  const PreTokenizer* pre = find_pre_tokenizer(name);
+  const NamedPreTokenizer* pre = find_pre_tokenizer(name);
   if (pre == nullptr) {
     file.wrong(kPre, str("is \"", printable(name), "\"; known are ", known_pre_tokenizers()));
   }
@@ -324,7 +325,7 @@ std::map<std::string, std::string> tokenizer_files(const GgufFile& file, int64_t
   std::map<std::string, std::string> files;
   Vocabulary v;
   if (model == "gpt2") {
-    const PreTokenizer& pre = pre_tokenizer(file);
+    const NamedPreTokenizer& pre = pre_tokenizer(file);
     v = read_vocabulary(file, vocab_size, pre.bos);
     files["tokenizer.json"] = tokenizer_json(file, v, pre);
   } else if (model == "llama") {

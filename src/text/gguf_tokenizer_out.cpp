@@ -28,7 +28,7 @@ std::string key(std::string_view name) {
 // The tokenizer as GGUF has it, with what its own files say of BOS and EOS.
 struct Vocabulary {
   std::string source;  // the file that it is from
-  std::vector<Piece> pieces;
+  std::vector<VocabularyPiece> pieces;
   std::optional<bool> add_bos, add_eos;
 };
 
@@ -39,7 +39,7 @@ Json read_json(const fs::path& path, size_t max_bytes) {
 }
 
 // Puts a token at its id; tokens between the last and this one are fillers until they are set.
-void place(Vocabulary& v, int64_t id, const TokenizerIds& ids, Piece piece) {
+void place(Vocabulary& v, int64_t id, const TokenizerIds& ids, VocabularyPiece piece) {
   if (id < 0 || id >= ids.vocab_size) {
     fail(ErrorKind::data, printable(v.source), ": token \"", printable(piece.text),
          "\" has the id ", id, "; the model has rows for ", ids.vocab_size);
@@ -122,7 +122,7 @@ Vocabulary add_byte_level(GgufMetadata& metadata, const fs::path& path, const To
   const JsonView json(document, path.string());
   const JsonView model = json.at("model");
   require_plain_bpe(model);
-  const PreTokenizer& pre = pre_tokenizer_of(json);
+  const NamedPreTokenizer& pre = pre_tokenizer_of(json);
   Vocabulary v{path.string(), {}, false, false};
   for (const auto& [token, id] : model.at("vocab").members()) {
     place(v, id.integer(), ids, {token, 0, PieceType::normal});
@@ -186,14 +186,14 @@ std::optional<int64_t> id_of_special(const JsonView& config, const char* name, c
   if (!config.has(name)) return otherwise;
   const JsonView token = config.at(name);
   const std::string text = token.json().is_object() ? token.at("content").string() : token.string();
-  const auto found = std::ranges::find(v.pieces, text, &Piece::text);
+  const auto found = std::ranges::find(v.pieces, text, &VocabularyPiece::text);
   if (found == v.pieces.end()) token.wrong("is no token of the tokenizer");
   return found - v.pieces.begin();
 }
 
 void add_special_ids(GgufMetadata& metadata, const JsonView& config, const Vocabulary& v,
                      const TokenizerIds& ids) {
-  const auto unknown = std::ranges::find(v.pieces, PieceType::unknown, &Piece::type);
+  const auto unknown = std::ranges::find(v.pieces, PieceType::unknown, &VocabularyPiece::type);
   std::optional<int64_t> unk;
   if (unknown != v.pieces.end()) unk = unknown - v.pieces.begin();
   auto add = [&](const char* name, const char* token, std::optional<int64_t> otherwise) {
@@ -237,7 +237,7 @@ void add_tokens(GgufMetadata& metadata, Vocabulary& v, const TokenizerIds& ids, 
   std::vector<std::string> tokens;
   std::vector<float> scores;
   std::vector<int32_t> types;
-  for (const Piece& piece : v.pieces) {
+  for (const VocabularyPiece& piece : v.pieces) {
     tokens.push_back(piece.text);
     scores.push_back(piece.score);
     types.push_back(static_cast<int32_t>(piece.type));

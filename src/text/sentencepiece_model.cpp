@@ -94,10 +94,10 @@ class Message {
   size_t at_ = 0;
 };
 
-Piece read_piece(const Field& field, std::string_view source) {
+VocabularyPiece read_piece(const Field& field, std::string_view source) {
   Message message(field.bytes, source);
   if (field.wire != Wire::bytes) message.reject("a piece of the wrong type");
-  Piece piece;
+  VocabularyPiece piece;
   message.each([&](const Field& f) {
     if (f.number == piece_field::kText && f.wire == Wire::bytes) piece.text = f.bytes;
     if (f.number == piece_field::kScore && f.wire == Wire::fixed32) {
@@ -158,7 +158,7 @@ void append_bytes(std::string& to, uint32_t field, std::string_view bytes) {
   to += bytes;
 }
 
-std::string piece_bytes(const Piece& piece) {
+std::string piece_bytes(const VocabularyPiece& piece) {
   std::string bytes;
   append_bytes(bytes, piece_field::kText, piece.text);
   append_tag(bytes, piece_field::kScore, Wire::fixed32);
@@ -199,7 +199,7 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, std::string_
 
 std::string sentencepiece_model_bytes(const SentencePieceModel& model) {
   std::string bytes, normalizer;
-  for (const Piece& piece : model.pieces) {
+  for (const VocabularyPiece& piece : model.pieces) {
     append_bytes(bytes, model_field::kPieces, piece_bytes(piece));
   }
   append_bytes(bytes, model_field::kTrainer, trainer_bytes(model));

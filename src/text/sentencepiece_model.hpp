@@ -14,7 +14,7 @@ namespace mora {
 
 enum class PieceType : int32_t { normal = 1, unknown, control, user_defined, unused, byte };
 
-struct Piece {
+struct VocabularyPiece {
   std::string text;
   float score = 0;
   PieceType type = PieceType::normal;
@@ -23,7 +23,7 @@ struct Piece {
 struct SentencePieceModel {
   static constexpr int64_t kUnigram = 1, kBpe = 2;
 
-  std::vector<Piece> pieces;
+  std::vector<VocabularyPiece> pieces;
   int64_t model_type = kUnigram;  // the defaults are the format's
   bool byte_fallback = false;
   int64_t unk_id = 0, bos_id = 1, eos_id = 2, pad_id = -1;
