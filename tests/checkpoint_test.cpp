@@ -25,7 +25,7 @@ TrainedModel trained(const TinyTraining& run) {
   return {.model = run.tiny.config,
           .adapter = run.tiny.adapter,
           .store = run.tiny.store,
-          .base_model = "base",
+          .base = {"base", ""},
           .tokenizer = {}};
 }
 

@@ -1,8 +1,11 @@
 #include "mora/adapters/files.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
+#include "adapters/module_rules.hpp"
+#include "adapters/mora_types.hpp"
 #include "adapters/peft_layout.hpp"
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
@@ -16,29 +19,6 @@ namespace fs = std::filesystem;
 using adapters::kA;
 using adapters::kB;
 using adapters::kPrefix;
-
-namespace {
-
-// The authors' numbers for what we name. 0: theirs has none.
-struct MoraType {
-  int64_t number;
-  std::string_view operation, grouping;
-};
-constexpr MoraType kTypes[] = {{1, "sharing", "strided"},
-                               {2, "sharing", "contiguous"},
-                               {3, "sharing", "contiguous_strided"},
-                               {4, "sharing", "strided_contiguous"},
-                               {6, "rotation", ""}};
-
-int64_t type_number(const AdapterConfig& c) {
-  for (const MoraType& t : kTypes) {
-    if (t.operation == c.operation && (t.grouping.empty() || t.grouping == c.grouping))
-      return t.number;
-  }
-  return 0;
-}
-
-}  // namespace
 
 nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& base_model) {
   const bool mora = c.method == "mora";
@@ -67,7 +47,7 @@ nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& 
   json["use_dora"] = false;
   json["use_rslora"] = !mora && c.use_rslora;
   if (mora) {
-    json["mora_type"] = type_number(c);
+    json["mora_type"] = adapters::mora_type_number(c);
     json["use_mora"] = true;
   }
   return json;
@@ -75,8 +55,11 @@ nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& 
 
 namespace {
 
-std::map<std::string, std::string> metadata(const AdapterConfig& c) {
+constexpr const char* kMerge = "; merge the adapter with PEFT and use the merged model";
+
+std::map<std::string, std::string> metadata(const AdapterConfig& c, const AdapterBase& base) {
   std::map<std::string, std::string> data = {{"mora.method", c.method}};
+  if (!base.sha256.empty()) data["base_hash"] = base.sha256;
   if (c.method != "mora") return data;
   data["mora.operator"] = c.operation;
   if (c.operation == "sharing") data["mora.grouping"] = c.grouping;
@@ -85,12 +68,28 @@ std::map<std::string, std::string> metadata(const AdapterConfig& c) {
 
 }  // namespace
 
+fs::path adapter_tensors(const fs::path& folder) {
+  std::error_code none;
+  fs::path file = folder / "adapter_model.safetensors";
+  if (!fs::exists(file, none) && fs::exists(folder / "adapter_model.bin", none)) {
+    fail(ErrorKind::data, folder.string(),
+         ": holds adapter_model.bin, a pickle, which can run code and is not read; load and save "
+         "the adapter with PEFT, which writes adapter_model.safetensors");
+  }
+  return file;
+}
+
+std::string adapter_tensor_name(const std::string& parameter) {
+  return str(kPrefix, parameter);
+}
+
 void save_adapter(const fs::path& folder, const AdapterConfig& config, const ParameterStore& store,
-                  const std::string& base_model) {
+                  const AdapterBase& base) {
+  ensure(config.file == AdapterFile{}, "an adapter that was read from files is not written again");
   std::vector<NamedTensor> tensors;
   for (const Parameter& p : store.all()) {
     if (!is_adapter_parameter(p)) continue;
-    const std::string name = str(kPrefix, p.name);
+    const std::string name = adapter_tensor_name(p.name);
     tensors.push_back({name, p.value});
     if (config.method == "mora") {
       tensors.push_back(
@@ -98,85 +97,37 @@ void save_adapter(const fs::path& folder, const AdapterConfig& config, const Par
     }
   }
   write_file_atomically(folder / "adapter_config.json",
-                        adapters::peft_config(config, base_model).dump(2) + "\n");
-  write_safetensors(folder / "adapter_model.safetensors", tensors, metadata(config));
+                        adapters::peft_config(config, base.name).dump(2) + "\n");
+  write_safetensors(folder / "adapter_model.safetensors", tensors, metadata(config, base));
 }
 
 namespace {
 
-void refuse_unsupported(const JsonView& json) {
-  auto must_be = [&](std::string_view key, bool fine) {
-    if (!fine) json.at(key).wrong("this kind of adapter is not supported");
-  };
-  if (json.has("peft_type")) must_be("peft_type", json.at("peft_type").string() == "LORA");
-  if (json.has("bias")) must_be("bias", json.at("bias").string() == "none");
-  for (const char* key : {"fan_in_fan_out", "use_dora", "lora_bias"}) {
-    if (json.has(key)) must_be(key, !json.at(key).boolean());
-  }
-  for (const char* key :
-       {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform"}) {
-    if (json.has(key)) must_be(key, json.at(key).json().empty());
-  }
+bool is_real(const std::string& dtype) {
+  return dtype == "F32" || dtype == "BF16" || dtype == "F16" || dtype == "F64";
 }
-
-// The operator by our names, if the file has them.
-bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
-  const auto& data = file.metadata();
-  const auto named = data.find("mora.operator"), grouping = data.find("mora.grouping");
-  if (named == data.end()) return false;
-  c.operation = named->second;
-  if (grouping != data.end()) c.grouping = grouping->second;
-  if (type_number(c) == 0 && c.operation != "decoupling" && c.operation != "truncation") {
-    fail(ErrorKind::data, file.path().string(), ": the metadata name the operator \"",
-         printable(c.operation), "\" with grouping \"", printable(c.grouping),
-         "\", which this program does not have");
-  }
-  return true;
-}
-
-void read_operator(const JsonView& json, const SafetensorsFile& file, AdapterConfig& c) {
-  if (read_named_operator(file, c)) return;
-  const int64_t number = json.has("mora_type") ? json.at("mora_type").integer() : 1;
-  const auto type = std::ranges::find(kTypes, number, &MoraType::number);
-  if (type == std::end(kTypes)) json.at("mora_type").wrong("known types are 1, 2, 3, 4 and 6");
-  c.operation = type->operation;
-  if (!type->grouping.empty()) c.grouping = type->grouping;
-}
-
-}  // namespace
-
-AdapterConfig read_adapter_config(const fs::path& folder) {
-  const fs::path file = folder / "adapter_config.json";
-  const std::string text = read_file(file, size_t{16} << 20);
-  const Json document = parse_json(text, file.string());
-  const JsonView json(document, file.string());
-  if (!document.is_object()) json.wrong_type("an object");
-  refuse_unsupported(json);
-  AdapterConfig c;
-  c.method = json.has("use_mora") && json.at("use_mora").boolean() ? "mora" : "lora";
-  c.r = json.at("r").integer();
-  if (c.r < 1 || c.r > 65536) json.at("r").wrong("the rank must be between 1 and 65536");
-  if (json.has("lora_alpha")) c.lora_alpha = json.at("lora_alpha").number();
-  if (json.has("use_rslora")) c.use_rslora = json.at("use_rslora").boolean();
-  c.target_modules.clear();
-  for (const JsonView& target : json.at("target_modules").items())
-    c.target_modules.push_back(target.string());
-  if (c.method == "mora")
-    read_operator(json, SafetensorsFile(folder / "adapter_model.safetensors"), c);
-  return c;
-}
-
-namespace {
 
 std::string problem_of(const SafetensorsFile& file, const std::string& name, const Parameter& p) {
   if (!file.contains(name)) return str("\n  missing: ", name, " ", p.shape);
   const TensorInfo& info = file.info(name);
   if (!std::ranges::equal(info.shape, p.shape.dims())) {
-    return str("\n  wrong shape: ", name, " is ", info, ", the model and rank ask for ", p.shape);
+    return str("\n  wrong shape: ", name, " is ", info,
+               is_adapter_parameter(p) ? ", the model and rank ask for " : ", the model's is ",
+               p.shape);
   }
-  const bool real =
-      info.dtype == "F32" || info.dtype == "BF16" || info.dtype == "F16" || info.dtype == "F64";
-  return real ? "" : str("\n  wrong type: ", name, " is ", info, ", expected floating point");
+  return is_real(info.dtype)
+             ? ""
+             : str("\n  wrong type: ", name, " is ", info, ", expected floating point");
+}
+
+// What stands in files that train something we have no place for.
+std::string_view advice_for(std::string_view name) {
+  if (name.ends_with(".lora_embedding_A") || name.ends_with(".lora_embedding_B"))
+    return "LoRA on the embedding is not supported";
+  if (name.starts_with(str(kPrefix, "lm_head.lora_"))) return "LoRA on lm_head is not supported";
+  if (name.ends_with(".lora_magnitude_vector")) return "DoRA is not supported";
+  if (name.ends_with(".bias")) return "trained biases are not supported";
+  return "";
 }
 
 // MoRA's lora_B stands in the file as a copy of lora_A; the authors' code applies the copy.
@@ -184,31 +135,86 @@ std::string problem_of_surplus(const SafetensorsFile& file, const std::string& n
                                const std::set<std::string>& expected) {
   const std::string a =
       name.ends_with(kB) ? str(std::string_view(name).substr(0, name.size() - kB.size()), kA) : "";
-  if (!expected.contains(a)) return str("\n  unexpected: ", printable(name), " ", file.info(name));
+  if (!expected.contains(a)) {
+    const std::string_view advice = advice_for(name);
+    return str("\n  unexpected: ", printable(name), " ", file.info(name),
+               advice.empty() ? "" : str(": ", advice, kMerge));
+  }
   if (file.contains(a) && !std::ranges::equal(file.bytes(a), file.bytes(name)))
     return str("\n  not the same as lora_A: ", name, ", of which MoRA has only one matrix");
   return "";
 }
 
-}  // namespace
+// Of a model whose output is tied to its embedding, PEFT would replace one of the two.
+bool is_tied_embedding(const ParameterStore& store, const std::string& parameter) {
+  return parameter == "model.embed_tokens.weight" &&
+         std::ranges::none_of(store.all(),
+                              [](const Parameter& p) { return p.name == "lm_head.weight"; });
+}
 
-void load_adapter(const fs::path& folder, ParameterStore& store) {
-  const SafetensorsFile file(folder / "adapter_model.safetensors");
+bool is_saved(const AdapterConfig& config, const std::string& parameter) {
+  const std::string_view module = std::string_view(parameter).substr(0, parameter.rfind('.'));
+  return std::ranges::any_of(config.file.modules_to_save, [&](const std::string& saved) {
+    return adapters::ends_with_module(module, saved);
+  });
+}
+
+void check_names(const SafetensorsFile& file, const AdapterConfig* config,
+                 const ParameterStore& store) {
   std::string problems;
   std::set<std::string> expected;
   for (const Parameter& p : store.all()) {
-    if (!is_adapter_parameter(p)) continue;
-    const std::string name = str(kPrefix, p.name);
+    const std::string name = adapter_tensor_name(p.name);
+    if (!is_adapter_parameter(p) && !file.contains(name) &&
+        (config == nullptr || !is_saved(*config, p.name)))
+      continue;
     expected.insert(name);
     problems += problem_of(file, name, p);
+    if (is_tied_embedding(store, p.name)) {
+      problems += str("\n  unsupported: ", name,
+                      " replaces an embedding that is also the model's output", kMerge);
+    }
   }
   for (const auto& [name, info] : file.tensors()) {
     if (!expected.contains(name)) problems += problem_of_surplus(file, name, expected);
   }
   if (!problems.empty())
     fail(ErrorKind::data, file.path().string(), ": the adapter does not fit the model:", problems);
+}
+
+template <class T>
+bool all_finite(const Tensor& tensor) {
+  return std::ranges::all_of(tensor.as<T>(),
+                             [](T v) { return std::isfinite(static_cast<double>(float(v))); });
+}
+
+bool is_finite(const Tensor& tensor) {
+  switch (tensor.dtype()) {
+    case DType::f32:
+      return all_finite<float>(tensor);
+    case DType::bf16:
+      return all_finite<bf16>(tensor);
+    default:
+      return all_finite<double>(tensor);
+  }
+}
+
+}  // namespace
+
+void check_adapter(const AdapterConfig& config, const ParameterStore& store) {
+  check_names(SafetensorsFile(adapter_tensors(config.file.folder)), &config, store);
+}
+
+void load_adapter(const fs::path& folder, ParameterStore& store) {
+  const SafetensorsFile file(adapter_tensors(folder));
+  check_names(file, nullptr, store);
   for (const Parameter& p : store.all()) {
-    if (is_adapter_parameter(p)) file.read(str(kPrefix, p.name), p.value);
+    const std::string name = adapter_tensor_name(p.name);
+    if (!file.contains(name) || !p.value) continue;
+    file.read(name, p.value);
+    if (is_finite(p.value)) continue;
+    fail(ErrorKind::data, file.path().string(), ": tensor \"", name,
+         "\" holds numbers that are not finite; its training has failed");
   }
 }
 

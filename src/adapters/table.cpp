@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "adapters/methods.hpp"
+#include "adapters/module_rules.hpp"
+#include "mora/adapters/files.hpp"
 #include "mora/core/random.hpp"
 
 namespace mora {
@@ -27,12 +29,6 @@ const Method& method(const AdapterConfig& config) {
        "\" is not a method that attaches adapters");
 }
 
-// "q_proj" matches "model.layers.0.self_attn.q_proj", but not "xq_proj".
-bool matches(std::string_view path, std::string_view target) {
-  if (!path.ends_with(target)) return false;
-  return path.size() == target.size() || path[path.size() - target.size() - 1] == '.';
-}
-
 std::string leaf_names(std::span<Linear* const> linears) {
   std::vector<std::string> names;
   for (const Linear* linear : linears) {
@@ -42,6 +38,30 @@ std::string leaf_names(std::span<Linear* const> linears) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
+}
+
+// A run's configuration must mean what it says: every target exists.
+void check_targets(const AdapterConfig& config, std::span<Linear* const> linears) {
+  for (const std::string& target : config.target_modules) {
+    const bool found = std::ranges::any_of(
+        linears, [&](const Linear* l) { return adapters::ends_with_module(l->path(), target); });
+    if (!found) {
+      fail(ErrorKind::usage, "adapter.target_modules: \"", target,
+           "\" matches no linear layer of the model; it has ", leaf_names(linears));
+    }
+  }
+  if (config.target_modules.empty())
+    fail(ErrorKind::usage, "adapter.target_modules: the list is empty");
+}
+
+// A folder's configuration may also mean modules that get no adapter here.
+void check_file_targets(const AdapterConfig& config, const adapters::ModuleRules& rules) {
+  for (const char* module : {"lm_head", "model.embed_tokens"}) {
+    if (!rules.config_of(module)) continue;
+    fail(ErrorKind::data, (config.file.folder / "adapter_config.json").string(),
+         ": /target_modules: LoRA on \"", module,
+         "\" is not supported; merge the adapter with PEFT and use the merged model");
+  }
 }
 
 }  // namespace
@@ -59,23 +79,26 @@ int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out)
 
 void attach_adapters(const AdapterConfig& config, ParameterStore& store,
                      std::span<Linear* const> linears) {
-  for (const std::string& target : config.target_modules) {
-    const bool found =
-        std::ranges::any_of(linears, [&](const Linear* l) { return matches(l->path(), target); });
-    if (!found) {
-      fail(ErrorKind::usage, "adapter.target_modules: \"", target,
-           "\" matches no linear layer of the model; it has ", leaf_names(linears));
-    }
+  const adapters::ModuleRules rules(config);
+  const bool from_file = !config.file.folder.empty();
+  if (from_file) {
+    check_file_targets(config, rules);
+  } else {
+    check_targets(config, linears);
   }
-  if (config.target_modules.empty())
-    fail(ErrorKind::usage, "adapter.target_modules: the list is empty");
+  bool any = false;
   for (Linear* linear : linears) {
-    const bool targeted = std::ranges::any_of(
-        config.target_modules,
-        [&](const std::string& target) { return matches(linear->path(), target); });
-    if (!targeted) continue;
-    linear->attach(make_adapter(config, Scope(store, linear->path()), linear->in(), linear->out()));
+    const std::optional<AdapterConfig> own = rules.config_of(linear->path());
+    if (!own) continue;
+    linear->attach(make_adapter(*own, Scope(store, linear->path()), linear->in(), linear->out()));
+    any = true;
   }
+  if (!from_file) return;
+  if (!any) {
+    fail(ErrorKind::data, (config.file.folder / "adapter_config.json").string(),
+         ": /target_modules match no linear layer of the model; it has ", leaf_names(linears));
+  }
+  check_adapter(config, store);
 }
 
 namespace adapters {

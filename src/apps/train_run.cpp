@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <future>
 #include <optional>
 
 #include "apps/session.hpp"
@@ -11,6 +12,7 @@
 #include "mora/core/parallel.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/folder_commit.hpp"
+#include "mora/io/safetensors_folder.hpp"
 #include "mora/report/metrics.hpp"
 #include "mora/train/resume.hpp"
 #include "mora/train/trainer.hpp"
@@ -91,10 +93,12 @@ class Run {
     return {.model = session_.model->config(),
             .adapter = session_.config.adapter,
             .store = *session_.store,
-            .base_model = session_.config.model.path.string(),
+            .base = {session_.config.model.path.string(), ""},
             .tokenizer = session_.tokenizer_path};
   }
+  TrainedModel to_save() const;
   std::unique_ptr<Task> make_checked_task() const;
+  void hash_base();
   TrainingState state() const;
   void resume();
   void train();
@@ -113,6 +117,7 @@ class Run {
   Trainer trainer_;
   RunFolder folder_;
   RunIdentity identity_;
+  std::shared_future<std::string> base_hash_;  // none where nothing is adapted
   std::optional<MetricsLog> log_;
   ProgressLine progress_;
   StepMetrics last_;
@@ -200,6 +205,21 @@ bool Run::save_due(int64_t step, int64_t total) const {
          (t.save_steps > 0 && step == total);
 }
 
+// Beside the first steps, on a thread of its own: the weights of a large model take seconds.
+void Run::hash_base() {
+  if (config().adapter.method == "full" || config().model.path.empty()) return;
+  base_hash_ = std::async(std::launch::async, [folder = config().model.path] {
+    return tensors_sha256(SafetensorsFolder(folder));
+  });
+}
+
+// Waits for the base's hash, which goes into an adapter's files.
+TrainedModel Run::to_save() const {
+  TrainedModel model = trained();
+  if (base_hash_.valid()) model.base.sha256 = base_hash_.get();
+  return model;
+}
+
 TrainingState Run::state() const {
   return {.step = last_.step,
           .tokens = tokens_,
@@ -232,7 +252,7 @@ void Run::resume() {
 }
 
 void Run::save(int64_t step) {
-  const fs::path saved = save_checkpoint(folder_.checkpoints(), trained(), state());
+  const fs::path saved = save_checkpoint(folder_.checkpoints(), to_save(), state());
   saved_step_ = step;
   progress_.end();
   std::fprintf(stderr, "committed %s\n", saved.c_str());
@@ -244,7 +264,7 @@ void Run::finish() {
   const char* name = full ? "model" : "adapter";
   if (fs::exists(folder_.path() / name)) remove_folder(folder_.path() / name);  // of a killed run
   FolderCommit commit(folder_.path(), name);
-  save_trained(commit.path(), trained(),
+  save_trained(commit.path(), to_save(),
                config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
   commit.commit();
   const AdapterConfig& a = config().adapter;
@@ -308,6 +328,7 @@ int Run::execute() {
   write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
   task_->save_data(folder_.path());
   banner();
+  hash_base();
   signals_.defer();
   train();
   if (signals_.received() != 0) return stopped();

@@ -107,7 +107,7 @@ void save_trained(const fs::path& folder, const TrainedModel& trained, DType dty
     save_model(folder, trained.model, trained.store, dtype);
     if (!trained.tokenizer.empty()) copy_tokenizer(trained.tokenizer, folder);
   } else {
-    save_adapter(folder, trained.adapter, trained.store, trained.base_model);
+    save_adapter(folder, trained.adapter, trained.store, trained.base);
   }
 }
 

@@ -18,9 +18,11 @@ int64_t mora_rank(int64_t in, int64_t out, int64_t r, std::string_view mora_oper
 // Trainable numbers that the method adds to a layer of this shape.
 int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out);
 
-// Attaches an adapter to every layer whose path ends in a target module ("q_proj", or a longer
-// ".self_attn.q_proj"). Parameters are declared in `store` as <path>.lora_A.weight ... Throws
-// Error(usage) when a target matches nothing.
+// Attaches an adapter to every layer that the configuration means: whose path ends in a target
+// module ("q_proj", or a longer "self_attn.q_proj"), and, when it was read from a folder, as PEFT's
+// rules there say, with ranks and alphas of its own. Parameters are declared in `store` as
+// <path>.lora_A.weight ... Throws Error(usage) when a target of a run's configuration matches
+// nothing; for a folder Error(data) when nothing matches or its tensors do not fit (check_adapter).
 void attach_adapters(const AdapterConfig& config, ParameterStore& store,
                      std::span<Linear* const> linears);
 

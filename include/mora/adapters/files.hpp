@@ -13,16 +13,34 @@
 
 namespace mora {
 
-// Writes both files into an existing folder. `base_model` is noted as base_model_name_or_path.
-void save_adapter(const std::filesystem::path& folder, const AdapterConfig& config,
-                  const ParameterStore& store, const std::string& base_model);
+// The model that an adapter was trained on, as its files name it.
+struct AdapterBase {
+  std::string name;    // base_model_name_or_path
+  std::string sha256;  // tensors_sha256 of its weights, metadata "base_hash"; empty: not noted
+};
 
-// What kind of adapter a folder holds. Error(data) for anything that this program cannot apply
-// exactly.
+// Writes both files into an existing folder. `config` is a run's own.
+void save_adapter(const std::filesystem::path& folder, const AdapterConfig& config,
+                  const ParameterStore& store, const AdapterBase& base);
+
+// What kind of adapter a folder holds, with PEFT's rules for which modules are meant. Error(data)
+// names file and key of anything that this program cannot apply exactly.
 AdapterConfig read_adapter_config(const std::filesystem::path& folder);
 
-// Fills the store's adapter parameters. Lists all missing, unexpected and wrongly shaped tensors in
-// one Error(data).
+// Whether the folder that a configuration was read from has the tensors that the store's adapter
+// parameters and modules_to_save ask for, before memory is given to them. Lists all missing,
+// unexpected and wrongly shaped tensors in one Error(data).
+void check_adapter(const AdapterConfig& config, const ParameterStore& store);
+
+// Fills the store's adapter parameters, and the model's own that the folder replaces
+// (modules_to_save) where these have memory. Errors as check_adapter, and Error(data) for numbers
+// that are not finite.
 void load_adapter(const std::filesystem::path& folder, ParameterStore& store);
+
+// Where a folder's tensors are: adapter_model.safetensors.
+std::filesystem::path adapter_tensors(const std::filesystem::path& folder);
+
+// What a parameter is called there: "base_model.model.<name>".
+std::string adapter_tensor_name(const std::string& parameter);
 
 }  // namespace mora

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mora/config/field.hpp"
@@ -22,6 +23,25 @@ struct ModelConfig {
   void fields(Fields& f);
 };
 
+inline constexpr const char* kAllLinear = "all-linear";
+
+// What an adapter's folder says beyond a run's configuration (docs/adapters.md): which modules are
+// meant and how each is adapted, in PEFT's words. Patterns are Python's regular expressions. A
+// run's own configuration has none of it.
+struct AdapterFile {
+  std::filesystem::path folder;  // where it was read
+  std::string target_pattern;    // of whole paths, or kAllLinear; not target_modules
+  std::vector<std::string> exclude_modules;
+  std::string exclude_pattern;               // of whole paths
+  std::vector<int64_t> layers_to_transform;  // of target_modules; empty: all
+  std::vector<std::string> layers_pattern;   // what stands before a layer's number; empty: any
+  std::vector<std::pair<std::string, int64_t>> rank_pattern;  // the first that matches counts
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::string> modules_to_save;  // whole tensors of the model that are replaced
+
+  bool operator==(const AdapterFile&) const = default;
+};
+
 struct AdapterConfig {
   std::string method = "lora";
   std::vector<std::string> target_modules = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
@@ -32,6 +52,7 @@ struct AdapterConfig {
   std::string operation = "sharing";  // key "operator"
   std::string grouping = "strided";
   double lora_dropout = 0;
+  AdapterFile file;  // empty unless read_adapter_config made this
 
   void fields(Fields& f);
 };

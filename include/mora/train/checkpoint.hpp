@@ -14,6 +14,7 @@
 #include <map>
 #include <string>
 
+#include "mora/adapters/files.hpp"
 #include "mora/config/run_config.hpp"
 #include "mora/models/llama.hpp"
 
@@ -53,7 +54,7 @@ struct TrainedModel {
   const LlamaConfig& model;
   const AdapterConfig& adapter;
   const ParameterStore& store;
-  std::string base_model;           // noted in an adapter's configuration
+  AdapterBase base;                 // noted in an adapter's files
   std::filesystem::path tokenizer;  // file or folder, copied beside full weights; empty: none
 };
 
