@@ -45,7 +45,7 @@ struct AdapterAndBase : TemporaryFolder {
     for (const Parameter& p : store.all()) {
       if (is_adapter_parameter(p)) fill_random(p.value, p.name, 0.1);
     }
-    save_adapter(adapter(), config, store, base().string());
+    save_adapter(adapter(), config, store, {base().string(), ""});
   }
 
   std::filesystem::path adapter() const { return *this / "adapter"; }

@@ -9,6 +9,7 @@
 
 #include "io/json.hpp"
 #include "mora/io/folder_commit.hpp"
+#include "mora/io/safetensors_folder.hpp"
 
 TEST_SUITE_BEGIN("command");
 
@@ -62,6 +63,13 @@ void check_uuid_metrics(const std::vector<Json>& metrics) {
   CHECK(metrics[4].at("step") == 6);
 }
 
+// Every saved adapter names the weights it belongs to.
+void check_base_hash(const fs::path& adapter) {
+  const SafetensorsFile file(adapter / "adapter_model.safetensors");
+  REQUIRE(file.metadata().contains("base_hash"));
+  CHECK(file.metadata().at("base_hash") == tensors_sha256(SafetensorsFolder(kBase)));
+}
+
 void check_uuid_folder(const fs::path& run, const Json& summary) {
   check_uuid_metrics(lines_of(run / "metrics.jsonl"));
   check_keys(summary,
@@ -75,8 +83,11 @@ void check_uuid_folder(const fs::path& run, const Json& summary) {
   CHECK_NOTHROW(verify_folder(run / "adapter"));
   CHECK(checkpoint_names(run) ==
         std::vector<std::string>{"step-00000002", "step-00000003", "step-00000006"});
-  for (const std::string& name : checkpoint_names(run))
+  for (const std::string& name : checkpoint_names(run)) {
     CHECK_NOTHROW(verify_folder(run / "checkpoints" / name));
+    check_base_hash(run / "checkpoints" / name);
+  }
+  check_base_hash(run / "adapter");
 }
 
 // The same scores by every way to ask for them.

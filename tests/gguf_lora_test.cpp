@@ -33,7 +33,9 @@ Matrix random_matrix(int64_t rows, int64_t columns, std::mt19937& random) {
 // A PEFT folder for the embedded base, in `adapter`; its B and A by module.
 struct PeftFolder : TemporaryFolder {
   std::map<std::string, Matrix> a, b;
-  Json config = {{"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 16}, {"bias", "none"}};
+  Json config = {
+      {"peft_type", "LORA"}, {"r", 4},         {"rank_pattern", {{"down_proj", 2}}},
+      {"lora_alpha", 16},    {"bias", "none"}, {"target_modules", {"q_proj", "down_proj"}}};
 
   PeftFolder() {
     std::mt19937 random(5);
@@ -128,8 +130,8 @@ TEST_CASE("the update of every matrix is PEFT's") {
       {R"({"alpha_pattern": {"down_proj": 3}, "lora_alpha": 16})", 4, 1.5},
       {R"({"alpha_pattern": {"layers.0.self_attn.q_proj": 1, "q_proj": 2}, "lora_alpha": 8})", 0.25,
        4},
-      {R"({"alpha_pattern": {"proj": 1}, "rank_pattern": {"down_proj": 2}, "lora_alpha": 8})", 2,
-       4},
+      {R"({"alpha_pattern": {"proj": 1}, "lora_alpha": 8})", 2, 4},
+      {R"({"alpha_pattern": {"q_.*": 3}, "target_modules": ".*(q|down)_proj"})", 0.75, 8},
       {R"({"use_rslora": true, "alpha_pattern": {"down_proj": 6}, "lora_alpha": 2})", 1,
        6 / std::sqrt(2.0)}};
   for (const Case& each : cases) {
@@ -165,7 +167,9 @@ TEST_CASE("adapters that a LoRA in GGUF cannot express are refused") {
       {"trainable_token_indices", Json::array({1})},
       {"target_parameters", Json::array({"x"})},
       {"layer_replication", Json::array({Json::array({0, 1})})},
-      {"alpha_pattern", Json({{"q_.*", 3}})},
+      {"alpha_pattern", Json({{"q_(", 3}})},
+      {"rank_pattern", Json({{"down_proj", 3}})},
+      {"target_modules", Json::array({"q_proj"})},
       {"lora_alpha", 0},
       {"lora_alpha", "16"}};
   for (const auto& setting : settings) {
@@ -173,7 +177,9 @@ TEST_CASE("adapters that a LoRA in GGUF cannot express are refused") {
     INFO(key);
     PeftFolder folder;
     folder.config[key] = setting.second;
-    folder.check_refused(key == "lora_alpha" ? "alpha" : key);
+    folder.check_refused(key == "lora_alpha"     ? "alpha"
+                         : key == "rank_pattern" ? "the configuration says 3"
+                                                 : key);
   }
   for (const char* key : {"use_dora", "use_mora"}) {  // off is fine
     PeftFolder folder;

@@ -1,6 +1,7 @@
 // mora-convert merge as a user runs it: the merged model is base and adapter, in any type and any
 // number of files; a wrong base is refused; nothing half-made remains.
 #include <cmath>
+#include <deque>
 
 #include "command.hpp"
 #include "io/json.hpp"
@@ -78,6 +79,37 @@ TEST_CASE("every method merges to the same function") {
   }
 }
 
+TEST_CASE("tensors that an adapter replaces are replaced in the merged model") {
+  const Trained trained(R"({"method": "lora", "r": 4})");
+  const fs::path adapter = trained / "run/adapter";
+  std::deque<OwnedTensor> memory;
+  std::vector<NamedTensor> tensors;
+  {
+    const SafetensorsFile file(adapter / "adapter_model.safetensors");
+    for (const auto& [name, info] : file.tensors()) {
+      memory.emplace_back(Type{DType::f32, Shape(std::span<const int64_t>(info.shape))});
+      file.read(name, memory.back().view());
+      tensors.push_back({name, memory.back().view()});
+    }
+  }
+  memory.emplace_back(Type{DType::f32, {128}});
+  std::ranges::fill(memory.back().as<float>(), 0.5f);
+  tensors.push_back({"base_model.model.model.norm.weight", memory.back().view()});
+  write_safetensors(adapter / "adapter_model.safetensors", tensors);
+  Json config = parse_json(bytes_of(adapter / "adapter_config.json"), "adapter");
+  config["modules_to_save"] = Json::array({"norm"});
+  write_file_atomically(adapter / "adapter_config.json", dump_json(config));
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    INFO(dtype);
+    const Finished merged = trained.merge({"--out", dtype, "--dtype", dtype});
+    REQUIRE_MESSAGE(merged.code == 0, merged.err);
+    const SafetensorsFolder folder(trained / dtype);
+    const OwnedTensor norm({DType::f32, {128}});
+    folder.file_of("model.norm.weight").read("model.norm.weight", norm.view());
+    CHECK(std::ranges::all_of(norm.as<float>(), [](float v) { return v == 0.5f; }));
+  }
+}
+
 TEST_CASE("shards, types and the configuration") {
   const Trained trained(R"({"method": "mora", "r": 4})");
   REQUIRE(trained.merge({"--out", "whole", "--dtype", "float32"}).code == 0);
@@ -125,6 +157,13 @@ TEST_CASE("what cannot be merged is refused, and nothing is left") {
   refused(2, joined(joined(base, adapter), joined(out, {"--max-shard-size", "-1"})), "-1");
   refused(2, joined(joined(base, adapter), joined(out, {"--dtype", "int8"})), "int8");
   refused(3, joined(joined(base, adapter), joined(out, {"--text", "gone.txt"})), "gone.txt");
+  // The base's files but for one bit of one weight.
+  fs::copy(kBase, trained / "other");
+  std::string weights = bytes_of(trained / "other/model.safetensors");
+  weights.back() = static_cast<char>(weights.back() ^ 1);
+  write_file_atomically(trained / "other/model.safetensors", weights);
+  refused(3, joined(joined({"--model", "other"}, adapter), out),
+          "not the weights that the adapter was trained on");
   CHECK(bytes_of(trained / "taken/file") == "mine");
   for (const auto& entry : fs::directory_iterator(trained.path()))
     CHECK_FALSE(entry.path().filename().string().starts_with(".tmp"));

@@ -1,13 +1,13 @@
 #include "mora/adapters/files.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "adapters/module_rules.hpp"
 #include "adapters/mora_types.hpp"
 #include "adapters/peft_layout.hpp"
 #include "io/json.hpp"
+#include "mora/adapters/low_rank.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/safetensors.hpp"
 #include "mora/io/text.hpp"
@@ -180,23 +180,6 @@ void check_names(const SafetensorsFile& file, const AdapterConfig* config,
   }
   if (!problems.empty())
     fail(ErrorKind::data, file.path().string(), ": the adapter does not fit the model:", problems);
-}
-
-template <class T>
-bool all_finite(const Tensor& tensor) {
-  return std::ranges::all_of(tensor.as<T>(),
-                             [](T v) { return std::isfinite(static_cast<double>(float(v))); });
-}
-
-bool is_finite(const Tensor& tensor) {
-  switch (tensor.dtype()) {
-    case DType::f32:
-      return all_finite<float>(tensor);
-    case DType::bf16:
-      return all_finite<bf16>(tensor);
-    default:
-      return all_finite<double>(tensor);
-  }
 }
 
 }  // namespace

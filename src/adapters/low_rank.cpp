@@ -251,8 +251,25 @@ LowRank low_rank_of(const Linear& linear) {
   return update;
 }
 
+namespace {
+
+template <class T>
+bool all_finite(const Tensor& tensor) {
+  return std::ranges::all_of(tensor.as<T>(),
+                             [](T v) { return std::isfinite(static_cast<float>(v)); });
+}
+
+}  // namespace
+
 bool is_finite(const Tensor& tensor) {
-  return std::ranges::all_of(tensor.as<double>(), [](double v) { return std::isfinite(v); });
+  switch (tensor.dtype()) {
+    case DType::f32:
+      return all_finite<float>(tensor);
+    case DType::bf16:
+      return all_finite<bf16>(tensor);
+    default:
+      return std::ranges::all_of(tensor.as<double>(), [](double v) { return std::isfinite(v); });
+  }
 }
 
 std::vector<double> singular_values(const LowRank& update) {

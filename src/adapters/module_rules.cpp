@@ -77,7 +77,7 @@ bool ModuleRules::targeted(std::string_view path) const {
          in_layers(path);
 }
 
-std::optional<AdapterConfig> ModuleRules::config_of(std::string_view path) const {
+std::optional<AdapterConfig> ModuleRules::config_of(std::string_view path) const try {
   if (excluded(path) || !targeted(path)) return std::nullopt;
   AdapterConfig config = module_;
   const auto matches = [&](const auto& entry) { return entry.first.match(path); };
@@ -86,6 +86,8 @@ std::optional<AdapterConfig> ModuleRules::config_of(std::string_view path) const
   const auto alpha = std::ranges::find_if(alphas_, matches);
   if (alpha != alphas_.end()) config.lora_alpha = alpha->second;
   return config;
+} catch (const Error& error) {
+  fail(error.kind(), (config_.file.folder / "adapter_config.json").string(), ": ", error.what());
 }
 
 }  // namespace mora::adapters

@@ -9,7 +9,9 @@
 #include <optional>
 #include <set>
 
-#include "io/json.hpp"
+#include "adapters/module_rules.hpp"
+#include "adapters/peft_layout.hpp"
+#include "mora/adapters/files.hpp"
 #include "mora/io/tensor_rows.hpp"
 #include "mora/io/text.hpp"
 #include "mora/models/llama_gguf.hpp"
@@ -18,73 +20,30 @@ namespace mora::apps {
 
 namespace fs = std::filesystem;
 
+using adapters::kA;
+using adapters::kB;
+using adapters::kPrefix;
+
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
 constexpr const char* kAdvice =
     ", which a LoRA in GGUF cannot express; merge it and convert the model";
 
-struct LoraConfig {
-  double alpha = 8;
-  bool rank_stabilised = false;
-  std::vector<std::pair<std::string, double>> alphas;  // by the end of a module's name
-
-  double scale(const std::string& module, int64_t rank) const;
-};
-
-bool ends_with_module(std::string_view name, std::string_view end) {
-  return name == end || (name.ends_with(end) && name[name.size() - end.size() - 1] == '.');
+// What PEFT multiplies B A by.
+double scale_of(const AdapterConfig& c) {
+  const auto r = static_cast<double>(c.r);
+  return c.lora_alpha / (c.use_rslora ? std::sqrt(r) : r);
 }
 
-double LoraConfig::scale(const std::string& module, int64_t rank) const {
-  double a = alpha;
-  for (const auto& [end, value] : alphas) {
-    if (!ends_with_module(module, end)) continue;
-    a = value;
-    break;  // PEFT takes the first that matches
+AdapterConfig read_lora(const fs::path& adapter) {
+  AdapterConfig config = read_adapter_config(adapter);
+  const std::string file = printable((adapter / "adapter_config.json").string());
+  if (config.method != "lora") {
+    fail(ErrorKind::data, file, ": /use_mora is set", kAdvice,
+         ", or make a LoRA of it first (mora-convert adapter --to lora)");
   }
-  const auto r = static_cast<double>(rank);
-  return a / (rank_stabilised ? std::sqrt(r) : r);
-}
-
-bool is_set(const JsonView& json, std::string_view key) {
-  if (!json.has(key)) return false;
-  const Json& value = json.at(key).json();
-  return value.is_boolean() ? value.get<bool>() : !(value.is_structured() && value.empty());
-}
-
-void refuse_unsupported(const JsonView& json) {
-  if (json.at("peft_type").string() != "LORA") json.at("peft_type").wrong("is not \"LORA\"");
-  for (const char* key : {"use_dora", "use_mora", "modules_to_save", "fan_in_fan_out", "lora_bias",
-                          "use_qalora", "layer_replication", "alora_invocation_tokens",
-                          "trainable_token_indices", "target_parameters"}) {
-    if (is_set(json, key)) json.at(key).wrong(str("is set", kAdvice));
-  }
-  if (json.has("bias") && json.at("bias").string() != "none") {
-    json.at("bias").wrong(str("is not \"none\"", kAdvice));
-  }
-  if (!json.has("init_lora_weights") || !json.at("init_lora_weights").json().is_string()) return;
-  const std::string init = json.at("init_lora_weights").string();
-  if (init != "gaussian" && init != "eva" && init != "orthogonal") {
-    json.at("init_lora_weights").wrong(str("changes the base model", kAdvice));
-  }
-}
-
-LoraConfig read_config(const fs::path& path) {
-  const Json document = parse_json(read_file(path, size_t{16} << 20), path.string());
-  const JsonView json(document, path.string());
-  refuse_unsupported(json);
-  LoraConfig config;
-  if (json.has("lora_alpha")) config.alpha = json.at("lora_alpha").number();
-  config.rank_stabilised = is_set(json, "use_rslora");
-  if (!json.has("alpha_pattern")) return config;
-  for (const auto& [key, value] : json.at("alpha_pattern").members()) {
-    if (key.find_first_of("\\*+?()[]{}|^$") != key.npos) {
-      value.wrong("is for a regular expression; only names of modules are supported here");
-    }
-    config.alphas.emplace_back(key, value.number());
-  }
+  if (!config.file.modules_to_save.empty())
+    fail(ErrorKind::data, file, ": /modules_to_save is set", kAdvice);
   return config;
 }
 
@@ -102,7 +61,7 @@ std::string module_of(const std::string& tensor) {
 
 // The pairs in the file, in the order of the base's tensors; anything else in it is an error.
 std::vector<Lora> find_pairs(const SafetensorsFile& file, const LlamaConfig& base,
-                             const LoraConfig& config) {
+                             const adapters::ModuleRules& rules) {
   auto wrong = [&](const auto&... problem) {
     fail(ErrorKind::data, printable(file.path().string()), ": ", problem...);
   };
@@ -119,8 +78,13 @@ std::vector<Lora> find_pairs(const SafetensorsFile& file, const LlamaConfig& bas
       wrong("the LoRA of ", module, " is ", file.info(a), " and ", file.info(b),
             ", which does not fit the base's ", Shape(std::span<const int64_t>(t.shape)));
     }
+    const std::optional<AdapterConfig> own = rules.config_of(module);
+    if (!own) wrong(module, " is none of the target_modules of the adapter's configuration");
+    if (own->r != in[0]) {
+      wrong("the LoRA of ", module, " has rank ", in[0], ", but the configuration says ", own->r);
+    }
     used.insert({a, b});
-    pairs.push_back({t, module, in[0], config.scale(module, in[0])});
+    pairs.push_back({t, module, in[0], scale_of(*own)});
   }
   for (const auto& [name, info] : file.tensors()) {
     if (!used.contains(name)) {
@@ -170,10 +134,10 @@ std::vector<StoredGgufTensor> tensors_of(const SafetensorsFile& file,
 }  // namespace
 
 int adapter_to_gguf_lora(const fs::path& adapter, const fs::path& base, const fs::path& out) {
-  const LoraConfig config = read_config(adapter / "adapter_config.json");
+  const adapters::ModuleRules rules(read_lora(adapter));
   const LlamaConfig model = read_llama_config(base / "config.json");
-  const SafetensorsFile file(adapter / "adapter_model.safetensors");
-  const std::vector<Lora> pairs = find_pairs(file, model, config);
+  const SafetensorsFile file(adapter_tensors(adapter));
+  const std::vector<Lora> pairs = find_pairs(file, model, rules);
   // The first tensor's alpha is the file's; where all agree, every B stays as it is.
   const auto alpha =
       static_cast<float>(pairs.front().scale * static_cast<double>(pairs.front().rank));

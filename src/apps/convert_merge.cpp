@@ -62,12 +62,14 @@ uint64_t size_of_text(const std::string& text) {
 struct Pieces {
   LlamaConfig config;
   SafetensorsFolder base;
+  SafetensorsFile adapted;
   ParameterStore store;
   Llama model;
 
   Pieces(const fs::path& base_folder, const fs::path& adapter)
       : config(read_llama_config(base_folder / "config.json")),
         base(base_folder),
+        adapted(adapter_tensors(adapter)),
         model(config, store, Training::frozen, 1) {
     check_weights(base, store, config);
     attach_adapters(read_adapter_config(adapter), store, model.linears());
@@ -76,14 +78,14 @@ struct Pieces {
   }
 };
 
-void check_base(const Pieces& pieces, const fs::path& adapter) {
-  const SafetensorsFile file(adapter / "adapter_model.safetensors");
-  const auto found = file.metadata().find("base_hash");
-  if (found == file.metadata().end() || found->second == tensors_sha256(pieces.base)) return;
+void check_base(const Pieces& pieces) {
+  const auto& metadata = pieces.adapted.metadata();
+  const auto found = metadata.find("base_hash");
+  if (found == metadata.end() || found->second == tensors_sha256(pieces.base)) return;
   fail(ErrorKind::data, pieces.base.path().string(),
        ": these are not the weights that the adapter was trained on (their hash differs from the "
        "one in ",
-       file.path().string(), "); give the base model it was trained on");
+       pieces.adapted.path().string(), "); give the base model it was trained on");
 }
 
 // W + delta in f32, in the stored type.
@@ -108,11 +110,15 @@ void write_merged(const SafetensorsFile& file, const Linear& linear, const GgmlT
 
 StoredTensor merged_tensor(const Pieces& pieces, const Parameter& p, const Linear* linear,
                            const std::string& wanted) {
-  const SafetensorsFile& file = pieces.base.file_of(p.name);
-  const TensorInfo& info = file.info(p.name);
+  const TensorInfo& info = pieces.base.file_of(p.name).info(p.name);
   const std::string dtype = wanted.empty() ? info.dtype : wanted;
   StoredTensor tensor{.name = p.name, .dtype = dtype, .shape = info.shape, .write = {}};
-  tensor.write = [&file, name = p.name, linear, dtype, stored = info.dtype](const ByteSink& sink) {
+  // modules_to_save: the adapter has a whole tensor in place of the base's.
+  const bool replaced = pieces.adapted.contains(adapter_tensor_name(p.name));
+  const SafetensorsFile& file = replaced ? pieces.adapted : pieces.base.file_of(p.name);
+  const std::string name = replaced ? adapter_tensor_name(p.name) : p.name;
+  tensor.write = [&file, name, linear, dtype,
+                  stored = file.info(name).dtype](const ByteSink& sink) {
     if (linear != nullptr) {
       write_merged(file, *linear, ggml_type(dtype), sink);
     } else if (dtype == stored) {
@@ -208,7 +214,7 @@ int merge(const Options& options) {
   const uint64_t shard = size_of_text(options.max_shard_size);
   FolderDraft folder(options.out);
   Pieces pieces(options.model, options.adapter);
-  check_base(pieces, options.adapter);
+  check_base(pieces);
   copy_tokenizer(options.model, folder.path());
   write_file_atomically(folder.path() / "config.json",
                         config_text(fs::path(options.model) / "config.json", *type));

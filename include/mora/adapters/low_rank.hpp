@@ -25,7 +25,7 @@ struct LowRank {
 // The exact factors of a layer whose adapter is factored() and has f64 parameters.
 LowRank low_rank_of(const Linear& linear);
 
-bool is_finite(const Tensor& tensor);  // f64
+bool is_finite(const Tensor& tensor);  // of floating point
 
 // Largest first; as many as the smallest of out, in and k. The values must be finite.
 std::vector<double> singular_values(const LowRank& update);
