@@ -376,7 +376,9 @@ TEST_CASE("never a double BOS, and special tokens of a rendered prompt are token
   std::vector<int32_t> expected = {bos};
   expected.insert(expected.end(), words.begin(), words.end());
   CHECK(encode_prompt(*tokenizer, "Hello there", PromptKind::text) == expected);
-  CHECK(encode_prompt(*tokenizer, "Hello there", PromptKind::rendered) == expected);
+  CHECK(encode_prompt(*tokenizer, "Hello there", PromptKind::formatted) == expected);
+  CHECK(encode_prompt(*tokenizer, "Hello there", PromptKind::rendered) == words);
+  CHECK(encode_prompt(*tokenizer, "<s>Hello there", PromptKind::formatted) == expected);
   CHECK(encode_prompt(*tokenizer, "<s>Hello there", PromptKind::rendered) == expected);
   expected.push_back(eos);
   expected.push_back(bos);

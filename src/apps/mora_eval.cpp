@@ -26,7 +26,7 @@ mora::RunConfig scored_config(const Options& o) {
   config.task = o.task;
   config.model.path = o.model;
   config.output_dir = o.model;
-  if (o.task == "pretrain") {
+  if (o.task != "uuid") {
     config.data.validation_files = {o.data};
   } else {
     config.data.file = o.data;
@@ -83,9 +83,9 @@ int body(int argc, char** argv) {
   auto* model =
       app.add_option("--model", o.model, "Hugging Face folder of the model")->excludes(config);
   app.add_option("--adapter", o.adapter, "adapter folder (default: the run's own with --config)");
-  app.add_option("--task", o.task, "uuid or pretrain")
+  app.add_option("--task", o.task, "uuid, pretrain, continual, instruction or math")
       ->needs(model)
-      ->check(CLI::IsMember({"uuid", "pretrain"}));
+      ->check(CLI::IsMember({"uuid", "pretrain", "continual", "instruction", "math"}));
   app.add_option("--data", o.data, "file to score on: UUID pairs as jsonl, or text");
   app.add_option("--json", o.json, "also write the result to this file");
   app.add_option("--compare", o.compare, "print one table of these run folders");

@@ -146,6 +146,7 @@ void Run::banner() const {
   const int64_t trained = session_.store->count(Training::trained);
   const int64_t all = trained + session_.store->count(Training::frozen);
   const TrainConfig& t = config().train;
+  std::fputs(task_->data_report().c_str(), stderr);
   std::fprintf(stderr, "trainable params: %lld || all params: %lld || trainable%%: %.4f\n",
                static_cast<long long>(trained), static_cast<long long>(all),
                100.0 * static_cast<double>(trained) / static_cast<double>(all));

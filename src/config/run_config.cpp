@@ -59,12 +59,35 @@ void DataConfig::fields(Fields& f, const std::string& task) {
     g.field("file", file, "JSON Lines with \"key\" and \"value\", instead of generated pairs");
     g.choice("loss_on", loss_on, {"all", "value"}, "tokens that count in the loss");
   });
-  f.when("task", task, {"pretrain"}, [&](Fields& g) {
-    g.field("train_files", train_files, "JSON Lines of documents, plain or .gz",
+  f.when("task", task, {"pretrain", "continual"}, [&](Fields& g) {
+    g.field("train_files", train_files, "documents: .jsonl or .txt, plain or .gz",
             Presence::required);
     g.field("validation_files", validation_files, "documents to evaluate on");
     g.field("block_size", block_size, {2, 1 << 20}, "tokens of a training sequence");
     g.field("text_field", text_field, "key of a document's text");
+  });
+  f.when("task", task, {"instruction", "math"}, [&](Fields& g) {
+    g.field("train_files", train_files, "rows: .jsonl or .json (one array), plain or .gz",
+            Presence::required);
+    g.field("validation_files", validation_files, "rows to evaluate the loss on");
+    g.choice("layout", layout,
+             {"auto", "alpaca", "prompt_completion", "messages", "sharegpt", "metamath", "gsm8k",
+              "math"},
+             "what the keys of a row mean; auto: by the keys of the first row");
+    g.field("columns", columns,
+            "the layout's keys where the files have others: \"prompt=question\"");
+    g.choice("prompt_format", prompt_format, {"chat", "tulu", "alpaca", "plain"},
+             "how a row becomes text");
+    g.when("prompt_format", prompt_format, {"chat"}, [&](Fields& h) {
+      h.field("chat_template", chat_template,
+              "a built-in template's name or a file; empty: the model's own");
+    });
+    g.choice("train_on", train_on, {"completion", "all"}, "tokens that count in the loss");
+    g.field("max_length", max_length, {2, 1 << 20}, "longest training sequence in tokens");
+    g.choice("too_long", too_long, {"truncate", "drop"}, "what becomes of longer ones");
+    g.choice("bad_rows", bad_rows, {"error", "skip"},
+             "rows that are not of the layout: stop, or skip and count");
+    g.field("max_samples", max_samples, kCount, "rows to use, from the first; 0: all");
   });
 }
 
@@ -103,7 +126,8 @@ void EngineConfig::fields(Fields& f) {
 }
 
 void RunConfig::fields(Fields& f) {
-  f.choice("task", task, {"uuid", "pretrain"}, "what is learnt", Presence::required);
+  f.choice("task", task, {"uuid", "pretrain", "continual", "instruction", "math"}, "what is learnt",
+           Presence::required);
   f.field("output_dir", output_dir, "folder of the run's results", Presence::required);
   f.field("seed", seed, {.min = 0}, "seed of initial values, order of data and dropout");
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });

@@ -98,6 +98,7 @@ class JsonView {
       : json_(&json), source_(std::move(source)), pointer_(std::move(pointer)) {}
 
   const Json& json() const { return *json_; }
+  const std::string& source() const { return source_; }
   bool has(std::string_view key) const;     // an object with that key and a value other than null
   JsonView at(std::string_view key) const;  // the key must exist
   std::vector<JsonView> items() const;      // of an array

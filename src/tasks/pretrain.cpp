@@ -1,10 +1,7 @@
-// Pretraining on plain text: documents joined with EOS and cut into blocks; scored by the loss on
-// held-out text.
-#include <algorithm>
-#include <cmath>
-
+// Pretraining, from scratch or continued, on plain text: documents joined with EOS and cut into
+// blocks; scored by the loss on held-out text.
 #include "mora/data/text_blocks.hpp"
-#include "mora/eval/loss.hpp"
+#include "tasks/held_out.hpp"
 #include "tasks/tasks.hpp"
 
 namespace mora::tasks {
@@ -45,14 +42,7 @@ class PretrainTask final : public Task {
   bool can_score() const override { return validation_.size() > 0; }
 
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
-    if (!can_score())
-      fail(ErrorKind::usage,
-           "data.validation_files: there is nothing to score; name at least one file");
-    const MeanLoss mean = mean_loss(scored.model, scored.store, validation_, config.num_samples,
-                                    config.batch_size, scored.backend, scored.workspace);
-    const int64_t n = config.num_samples > 0 ? std::min(config.num_samples, validation_.size())
-                                             : validation_.size();
-    return {n, {{"eval_loss", mean.loss}, {"perplexity", std::exp(mean.loss)}}};
+    return held_out_loss(scored, validation_, config);
   }
 
  private:

@@ -10,7 +10,11 @@ struct Row {
   std::unique_ptr<Task> (*make)(const RunConfig&, const Tokenizer&, TaskUse);
 };
 
-constexpr Row kTasks[] = {{"uuid", tasks::make_uuid}, {"pretrain", tasks::make_pretrain}};
+constexpr Row kTasks[] = {{"uuid", tasks::make_uuid},
+                          {"pretrain", tasks::make_pretrain},
+                          {"continual", tasks::make_pretrain},
+                          {"instruction", tasks::make_supervised},
+                          {"math", tasks::make_supervised}};
 
 }  // namespace
 

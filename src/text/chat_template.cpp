@@ -173,7 +173,8 @@ std::vector<int32_t> encode_at_specials(const Tokenizer& tokenizer, std::string_
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text,
                                    PromptKind kind) {
   std::vector<int32_t> ids =
-      kind == PromptKind::rendered ? encode_at_specials(tokenizer, text) : tokenizer.encode(text);
+      kind == PromptKind::text ? tokenizer.encode(text) : encode_at_specials(tokenizer, text);
+  if (kind == PromptKind::rendered) return ids;
   const std::optional<int32_t> bos = tokenizer.bos();
   if (bos && tokenizer.adds_bos() && (ids.empty() || ids.front() != *bos))
     ids.insert(ids.begin(), *bos);

@@ -66,6 +66,15 @@ struct DataConfig {
   std::vector<std::filesystem::path> validation_files;
   int64_t block_size = 256;
   std::string text_field = "text";
+  std::string layout = "auto";
+  std::vector<std::string> columns;
+  std::string prompt_format = "chat";
+  std::string chat_template;
+  std::string train_on = "completion";
+  int64_t max_length = 2048;
+  std::string too_long = "truncate";
+  std::string bad_rows = "error";
+  int64_t max_samples = 0;
 
   void fields(Fields& f, const std::string& task);
 };

@@ -42,6 +42,9 @@ class Task {
   // Whether score() has anything to score (pretraining without validation files has not).
   virtual bool can_score() const { return true; }
 
+  // Lines for the start of a run: what the data are and what of them is trained. May be empty.
+  virtual std::string data_report() const { return ""; }
+
   // Writes what is needed to score the run again later; nothing where the configuration says it
   // all.
   virtual void save_data(const std::filesystem::path& folder) const { static_cast<void>(folder); }

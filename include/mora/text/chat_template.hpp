@@ -81,11 +81,13 @@ enum class UseTemplate : uint8_t { no, yes };
 ModelChat read_model_chat(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                           UseTemplate use_template);
 
-// The ids of a prompt, BOS in front where the tokenizer adds one, but never twice: a text that
-// begins with the BOS token keeps that one.
+// The ids of a prompt. BOS is never there twice: a text that begins with the BOS token keeps that
+// one.
 enum class PromptKind : uint8_t {
-  text,     // what a user wrote
-  rendered  // by a template: BOS and EOS written in it are those tokens
+  text,       // what a user wrote; BOS in front where the tokenizer adds one
+  formatted,  // by a prompt format: BOS and EOS written in it are those tokens; BOS as for text
+  rendered    // by a chat template: the same, but nothing is added (transformers'
+              // apply_chat_template)
 };
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text,
                                    PromptKind kind);

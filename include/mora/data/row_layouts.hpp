@@ -1,0 +1,48 @@
+// Layouts of instruction data: what the keys of a row are called and how they make a conversation.
+//
+//   alpaca             instruction, input (may be missing), output
+//   prompt_completion  prompt, completion
+//   messages           messages: [{role, content}]                      (OpenAI, Tulu)
+//   sharegpt           conversations: [{from, value}]; human, gpt or the roles themselves
+//   metamath           query, response; the query's first line is the instruction, what follows its
+//                      input, as the MoRA authors read MetaMathQA
+//   gsm8k              question, answer ending in "#### N"; as in MetaMathQA, calculator marks
+//                      "<<...>>" go and "The answer is: N" ends the answer
+//   math               problem, solution with \boxed{}; "The answer is: " and its content ends it
+//   auto               the layout whose keys the first row has
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "mora/data/conversation.hpp"
+
+namespace mora {
+
+enum class BadRows { error, skip };
+
+struct RowFiles {
+  std::vector<std::filesystem::path> files;  // .jsonl, .json (one array), .gz of both
+  std::string layout = "auto";
+  std::vector<std::string> columns;  // "prompt=question": the layout's key = the file's
+  BadRows bad_rows = BadRows::error;
+};
+
+struct RowCounts {
+  int64_t read = 0, skipped = 0;
+  std::string first_problem;  // of a skipped row
+};
+
+// Calls row(conversation) for each row, file by file. Error(data) with file, line and key for a row
+// that does not have the layout; Error(usage) for unknown columns or a file of another kind.
+RowCounts read_conversations(const RowFiles& source,
+                             const std::function<void(Conversation conversation)>& row);
+
+// What stands in the last \boxed{...} (or "\boxed x", "\fbox{...}") of a MATH solution; "" if there
+// is none. Hendrycks' last_boxed_only_string and remove_boxed.
+std::string last_boxed(const std::string& solution);
+
+}  // namespace mora

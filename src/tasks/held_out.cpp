@@ -1,0 +1,22 @@
+#include "tasks/held_out.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "mora/eval/loss.hpp"
+
+namespace mora::tasks {
+
+Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
+                     const EvalConfig& config) {
+  if (examples.size() == 0)
+    fail(ErrorKind::usage,
+         "data.validation_files: there is nothing to score; name at least one file");
+  const MeanLoss mean = mean_loss(scored.model, scored.store, examples, config.num_samples,
+                                  config.batch_size, scored.backend, scored.workspace);
+  const int64_t n =
+      config.num_samples > 0 ? std::min(config.num_samples, examples.size()) : examples.size();
+  return {n, {{"eval_loss", mean.loss}, {"perplexity", std::exp(mean.loss)}}};
+}
+
+}  // namespace mora::tasks
