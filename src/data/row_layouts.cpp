@@ -196,14 +196,14 @@ class Reader {
 }  // namespace
 
 std::string last_boxed(const std::string& solution) {
-  size_t at = solution.rfind("\\boxed");
-  const size_t open_at = at;
-  if (at == solution.npos) at = solution.rfind("\\fbox");
-  if (at == solution.npos) return "";
-  if (open_at != solution.npos && solution.compare(open_at, 7, "\\boxed ") == 0) {
-    const size_t begin = open_at + 7;
+  constexpr std::string_view kOpen = "\\boxed ";
+  if (const size_t open = solution.rfind(kOpen); open != solution.npos) {
+    const size_t begin = open + kOpen.size();
     return solution.substr(begin, solution.find('$', begin) - begin);
   }
+  size_t at = solution.rfind("\\boxed");
+  if (at == solution.npos) at = solution.rfind("\\fbox");
+  if (at == solution.npos) return "";
   const size_t begin = solution.find('{', at);
   if (begin == solution.npos) return "";
   int depth = 0;
