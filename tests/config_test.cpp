@@ -86,7 +86,7 @@ TEST_CASE("all problems are reported at once, each with its line") {
   CHECK(problems(R"({
   "task": "uuid",
   "seed": 2.9,
-  "model": {"path": "/m", "dtype": "float16"},
+  "model": {"path": "/m", "dtype": "float8"},
   "adapter": {
     "r": 0,
     "lora_dropout": 1
@@ -97,7 +97,7 @@ TEST_CASE("all problems are reported at once, each with its line") {
   "speling": {}
 })") == R"(c.json:1: /output_dir: required, but missing (folder of the run's results)
 c.json:3: /seed: expected an integer, got 2.9
-c.json:4: /model/dtype: expected "float32" or "bfloat16", got "float16"
+c.json:4: /model/dtype: expected "auto", "float32", "bfloat16" or "float16", got "float8"
 c.json:6: /adapter/r: 0 is outside the range [1, 65536]
 c.json:7: /adapter/lora_dropout: 1 is outside the range [0.0, 1.0)
 c.json:10: /train/lr_scheduler_type: expected "constant", "constant_with_warmup", "linear" or "cosine", got 3
@@ -146,7 +146,7 @@ TEST_CASE("a key of another choice is unknown, and the error says whose it is") 
       R"(c.json:1: /adapter/grouping: unknown key for method "lora" ("grouping" belongs to method "mora"))");
   CHECK(
       problems(uuid(R"(, "data": {"block_size": 8})")) ==
-      R"(c.json:1: /data/block_size: unknown key for task "uuid" ("block_size" belongs to task "pretrain"))");
+      R"(c.json:1: /data/block_size: unknown key for task "uuid" ("block_size" belongs to task "pretrain" or "continual"))");
 }
 
 TEST_CASE("a wrong choice is one problem, not one for each key that depends on it") {
@@ -243,7 +243,8 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
   const std::string text = document_config();
   for (const char* row :
        {"| key | type | default | range | description |",
-        "| `task` | choice | required | \"uuid\", \"pretrain\" | what is learnt |",
+        "| `task` | choice | required | \"uuid\", \"pretrain\", \"continual\", \"instruction\", "
+        "\"math\" | what is learnt |",
         "| `output_dir` | path | required | | folder of the run's results |",
         "| `train.` | section | | | training |",
         "| `train.learning_rate` | number | `0.001` | >= 0.0 | peak learning rate |",
@@ -254,7 +255,7 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
     CHECK_MESSAGE(text.find(row) != std::string::npos, row);
   }
   CHECK(text.find("(only with method \"mora\" and operator \"sharing\") |") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 45);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 56);
 }
 
 TEST_SUITE_END();

@@ -166,8 +166,8 @@ TEST_SUITE("core") {
 
   TEST_CASE("convert goes through every pair of floating-point types") {
     const std::vector<double> exact = {0, -1.5, 3.25, 128, -0.0078125};
-    for (const DType from : {DType::f32, DType::bf16, DType::f64}) {
-      for (const DType to : {DType::f32, DType::bf16, DType::f64}) {
+    for (const DType from : {DType::f32, DType::bf16, DType::f16, DType::f64}) {
+      for (const DType to : {DType::f32, DType::bf16, DType::f16, DType::f64}) {
         const OwnedTensor start(Type{DType::f64, {5}}), a(Type{from, {5}}), b(Type{to, {5}}),
             end(Type{DType::f64, {5}});
         std::ranges::copy(exact, start.as<double>().begin());

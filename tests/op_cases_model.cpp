@@ -32,7 +32,7 @@ void matmul_case(Cases& out, const std::string& label, const reference::MatmulSi
                  const MatmulKind& kind = {}) {
   const MatmulAttrs attrs = kind.attrs;
   const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes,
-             narrow = kind.b == Storage::bf16;
+             narrow = kind.b == Storage::bf16 || kind.b == Storage::f16;
   OpCase c{.op = OpId::matmul,
            .label = str(label, " ", s.m, "x", s.k, "x", s.n, ta ? " ta" : "", tb ? " tb" : ""),
            .in = {{ta ? Shape{s.k, s.m} : Shape{s.m, s.k}, normal()},
@@ -62,6 +62,8 @@ void matmul_cases(Cases& out) {
       matmul_case(out, "large", {300, 517, 129}, {.attrs = {ta, tb}});
       matmul_case(out, "bf16", {33, 65, 40},
                   {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::bf16});
+      matmul_case(out, "f16", {33, 65, 40},
+                  {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::f16});
     }
   }
   matmul_case(out, "no rows", {0, 5, 7});
@@ -82,6 +84,8 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "one column", {257, 1000, 1});
   matmul_case(out, "one row, bf16", {1, 100, 257},
               {.attrs = {.tb = Transpose::yes}, .b = Storage::bf16});
+  matmul_case(out, "one row, f16", {1, 100, 257},
+              {.attrs = {.tb = Transpose::yes}, .b = Storage::f16});
   // Leading dimensions flatten to rows.
   matmul_case(out, "4-dimensional", {2 * 3 * 5, 7, 6}, {.addend = Addend::yes});
   out.back().in[0].shape = {2, 3, 5, 7};
@@ -197,9 +201,9 @@ void embedding_cases(Cases& out) {
   for (const auto& [rows, width, tokens] :
        {Size{1, 1, 1}, {7, 13, 0}, {7, 13, 30}, {173, 65, 13}, {50, 300, 200}}) {
     const std::string label = str("[", rows, ", ", width, "] x ", tokens);
-    for (const Storage storage : {Storage::working, Storage::bf16}) {
+    for (const Storage storage : {Storage::working, Storage::bf16, Storage::f16}) {
       out.push_back({.op = OpId::embedding,
-                     .label = label + (storage == Storage::bf16 ? ", bf16" : ""),
+                     .label = label + suffix_of(storage),
                      .in = {{{rows, width}, normal(), storage}, {{tokens}, below(rows), kInt}},
                      .build = [](std::span<const Var> in) -> std::vector<Var> {
                        return {embedding(in[0], in[1])};

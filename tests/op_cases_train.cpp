@@ -31,10 +31,9 @@ void cross_entropy_cases(Cases& out) {
                                              {1100, 16, 37},
                                              {2060, 5, 11},
                                              {1024, 5, 19}}) {
-    for (const Storage storage : {Storage::working, Storage::bf16}) {
+    for (const Storage storage : {Storage::working, Storage::bf16, Storage::f16}) {
       out.push_back({.op = OpId::linear_cross_entropy,
-                     .label = str(tokens, " tokens, vocabulary ", vocab,
-                                  storage == Storage::bf16 ? ", bf16" : ""),
+                     .label = str(tokens, " tokens, vocabulary ", vocab, suffix_of(storage)),
                      .in = {{{tokens, width}, normal(0.5)},
                             {{vocab, width}, normal(), storage},
                             {{tokens}, below(vocab), kInt},
@@ -47,7 +46,7 @@ void cross_entropy_cases(Cases& out) {
                          [](const Arrays& in) {
                            return reference::linear_cross_entropy(in[0], in[1], in[2], in[3]);
                          }});
-      if (storage == Storage::bf16) out.back().working = Working::f32;
+      if (storage != Storage::working) out.back().working = Working::f32;
       if (storage == Storage::working) out.back().wrt = {0, 1};
     }
   }

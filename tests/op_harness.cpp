@@ -30,6 +30,8 @@ Array numbers(const Tensor& t) {
       return read<float>(t, [](float x) { return static_cast<double>(x); });
     case DType::bf16:
       return read<bf16>(t, [](bf16 x) { return static_cast<double>(static_cast<float>(x)); });
+    case DType::f16:
+      return read<f16>(t, [](f16 x) { return static_cast<double>(static_cast<float>(x)); });
     case DType::f64:
       return read<double>(t, [](double x) { return x; });
     case DType::i32:
@@ -44,6 +46,8 @@ void assign(const Tensor& t, const Array& values) {
       return write<float>(t, values, [](double x) { return static_cast<float>(x); });
     case DType::bf16:
       return write<bf16>(t, values, [](double x) { return bf16(static_cast<float>(x)); });
+    case DType::f16:
+      return write<f16>(t, values, [](double x) { return f16(static_cast<float>(x)); });
     case DType::f64:
       return write<double>(t, values, [](double x) { return x; });
     case DType::i32:
@@ -67,6 +71,7 @@ Inputs::Inputs(Graph& graph, std::span<const CaseInput> inputs, DType working,
   for (size_t i = 0; i < inputs.size(); ++i) {
     DType dtype = working;
     if (inputs[i].storage == Storage::bf16) dtype = DType::bf16;
+    if (inputs[i].storage == Storage::f16) dtype = DType::f16;
     if (inputs[i].storage == Storage::f64) dtype = DType::f64;
     if (inputs[i].storage == Storage::i32) dtype = DType::i32;
     memory_.emplace_back(Type{dtype, inputs[i].shape});

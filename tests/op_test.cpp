@@ -179,23 +179,25 @@ TEST_SUITE("op") {
     }
   }
 
-  TEST_CASE("a product with a bf16 weight has the gradient of its widened copy") {
-    Graph graph;
-    const std::vector<CaseInput> in = {
-        {{9, 13}, normal()}, {{7, 13}, normal(), Storage::bf16}, {{9, 7}, normal()}};
-    const Inputs inputs(graph, in, DType::f32, "bf16 weight");
-    const auto v = inputs.vars();
-    const Var wide = cast(v[1], DType::f32);
-    std::vector<Var> gradients;
-    for (const Var& w : {v[1], wide}) {
-      const Var y = matmul(v[0], w, {.tb = Transpose::yes, .alpha = 0.5});
-      gradients.push_back(grad(std::array{y}, std::array{v[2]}, std::array{v[0]})[0]);
+  TEST_CASE("a product with a 16-bit weight has the gradient of its widened copy") {
+    for (const Storage storage : {Storage::bf16, Storage::f16}) {
+      Graph graph;
+      const std::vector<CaseInput> in = {
+          {{9, 13}, normal()}, {{7, 13}, normal(), storage}, {{9, 7}, normal()}};
+      const Inputs inputs(graph, in, DType::f32, "16-bit weight");
+      const auto v = inputs.vars();
+      const Var wide = cast(v[1], DType::f32);
+      std::vector<Var> gradients;
+      for (const Var& w : {v[1], wide}) {
+        const Var y = matmul(v[0], w, {.tb = Transpose::yes, .alpha = 0.5});
+        gradients.push_back(grad(std::array{y}, std::array{v[2]}, std::array{v[0]})[0]);
+      }
+      const auto backend = make_cpu_backend();
+      Workspace workspace;
+      Plan plan(graph, gradients, *backend, workspace);
+      plan.run();
+      CHECK(bytes_of(plan[gradients[0]]) == bytes_of(plan[gradients[1]]));
     }
-    const auto backend = make_cpu_backend();
-    Workspace workspace;
-    Plan plan(graph, gradients, *backend, workspace);
-    plan.run();
-    CHECK(bytes_of(plan[gradients[0]]) == bytes_of(plan[gradients[1]]));
   }
 
   TEST_CASE("dropout keeps the right share, and every key gives another mask") {

@@ -139,6 +139,56 @@ struct Shards : TemporaryFolder {
   }
 };
 
+TEST_CASE("the type of a model's matrices is told where they agree, and nothing is rounded") {
+  const LlamaConfig config = tiny_config({});
+  struct Case {
+    const char *matrices, *one;  // types in the file
+    DType stored;
+  };
+  for (const Case& each : {Case{"F32", "F32", DType::f32},
+                           {"BF16", "BF16", DType::bf16},
+                           {"F16", "F16", DType::f16},
+                           {"BF16", "F16", DType::f32},
+                           {"F16", "F32", DType::f32},
+                           {"F64", "F64", DType::f32}}) {
+    INFO(each.matrices << " " << each.one);
+    const TemporaryFolder folder;
+    ParameterStore made;
+    const Llama model(config, made, Training::frozen);
+    made.allocate();
+    std::vector<NamedTensor> tensors;
+    std::deque<OwnedTensor> memory;
+    const auto type_of = [](std::string_view name) {
+      return name == "BF16"  ? DType::bf16
+             : name == "F16" ? DType::f16
+             : name == "F64" ? DType::f64
+                             : DType::f32;
+    };
+    for (const Parameter& p : made.all()) {
+      const bool odd = p.name == "model.layers.1.mlp.up_proj.weight";
+      const DType dtype = p.shape.rank() < 2 ? DType::f32 : type_of(odd ? each.one : each.matrices);
+      fill_random(p.value, p.name, 1);
+      memory.emplace_back(Type{dtype, p.shape});
+      convert(p.value, memory.back().view());
+      convert(memory.back().view(), p.value);
+      tensors.push_back({p.name, memory.back().view()});
+    }
+    write_safetensors(folder / "model.safetensors", tensors);
+    CHECK(stored_matrices(SafetensorsFolder(folder.path())) == each.stored);
+    ParameterStore loaded(DType::f32, each.stored);
+    const Llama again(config, loaded, Training::frozen);
+    loaded.allocate();
+    load_weights(loaded, config, folder.path());
+    for (size_t i = 0; i < made.all().size(); ++i) {
+      const Parameter &a = made.all()[i], &b = loaded.all()[i];
+      CHECK(b.value.dtype() == (a.shape.rank() < 2 ? DType::f32 : each.stored));
+      OwnedTensor wide({DType::f32, b.shape});
+      convert(b.value, wide.view());
+      CHECK(std::ranges::equal(wide.as<float>(), a.value.as<float>()));
+    }
+  }
+}
+
 TEST_CASE("no name in an index leads out of its folder") {
   Shards shards;
   for (const char* name :

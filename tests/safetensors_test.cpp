@@ -369,6 +369,38 @@ TEST_CASE("every rule that a file breaks is an error about that file") {
   message_of(ErrorKind::data, [&] { SafetensorsFile file(folder.path()); });
 }
 
+TEST_CASE("every type's sizes are checked to the byte") {
+  struct Width {
+    const char* dtype;
+    int64_t bits;
+  };
+  constexpr Width kWidths[] = {{"BOOL", 8},    {"U8", 8},      {"I8", 8},   {"F8_E5M2", 8},
+                               {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16}, {"U16", 16},
+                               {"F16", 16},    {"BF16", 16},   {"I32", 32}, {"U32", 32},
+                               {"F32", 32},    {"F64", 64},    {"I64", 64}, {"U64", 64}};
+  const TemporaryFolder folder;
+  size_t refused = 0;
+  for (const Width& w : kWidths) {
+    CAPTURE(w.dtype);
+    const int64_t bytes = 6 * w.bits / 8;
+    const auto one = [&](const std::string& shape, int64_t begin, int64_t end) {
+      const std::string offsets = str("[", begin, ",", end, "]");
+      return folder.file(
+          "t", file_of("{" + entry("x", w.dtype, shape, offsets) + "}", static_cast<size_t>(end)));
+    };
+    CHECK_NOTHROW(SafetensorsFile(one("[2,3]", 0, bytes)));
+    CHECK_NOTHROW(SafetensorsFile(one("[0,3]", 0, 0)));
+    for (const auto& path :
+         {one("[2,3]", 0, bytes - 1), one("[2,3]", 0, bytes + 1), one("[2,3]", 1, bytes + 1),
+          one("[2,4]", 0, bytes), one("[]", 0, bytes), one("[4611686018427387904,4]", 0, bytes),
+          one("[9223372036854775807]", 0, bytes)}) {
+      message_of(ErrorKind::data, [&] { SafetensorsFile file(path); });
+      ++refused;
+    }
+  }
+  CHECK(refused == 112);
+}
+
 TEST_CASE("a file cut at any length is refused") {
   const TemporaryFolder folder;
   const auto a = tensor_of<float>({2, 2}, {1, 2, 3, 4});

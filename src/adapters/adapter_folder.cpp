@@ -66,7 +66,7 @@ AdapterFolder::AdapterFolder(const fs::path& folder, const fs::path& model)
          " is none of the target_modules of the adapter's configuration");
   }
   store_.allocate_trained();
-  load_adapter(folder, store_);
+  load_adapter(folder, store_, NonFinite::keep);  // who looks into it wants to see them
 }
 
 void AdapterFolder::add_layer(const SafetensorsFile& file, const std::string& path) {

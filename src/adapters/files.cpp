@@ -188,14 +188,14 @@ void check_adapter(const AdapterConfig& config, const ParameterStore& store) {
   check_names(SafetensorsFile(adapter_tensors(config.file.folder)), &config, store);
 }
 
-void load_adapter(const fs::path& folder, ParameterStore& store) {
+void load_adapter(const fs::path& folder, ParameterStore& store, NonFinite non_finite) {
   const SafetensorsFile file(adapter_tensors(folder));
   check_names(file, nullptr, store);
   for (const Parameter& p : store.all()) {
     const std::string name = adapter_tensor_name(p.name);
     if (!file.contains(name) || !p.value) continue;
     file.read(name, p.value);
-    if (is_finite(p.value)) continue;
+    if (non_finite == NonFinite::keep || is_finite(p.value)) continue;
     fail(ErrorKind::data, file.path().string(), ": tensor \"", name,
          "\" holds numbers that are not finite; its training has failed");
   }

@@ -267,6 +267,8 @@ bool is_finite(const Tensor& tensor) {
       return all_finite<float>(tensor);
     case DType::bf16:
       return all_finite<bf16>(tensor);
+    case DType::f16:
+      return all_finite<f16>(tensor);
     default:
       return std::ranges::all_of(tensor.as<double>(), [](double v) { return std::isfinite(v); });
   }

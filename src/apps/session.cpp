@@ -18,6 +18,18 @@ std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
   return make_cpu_backend(provider);
 }
 
+namespace {
+
+// How frozen matrices are stored.
+DType matrices_dtype(const ModelConfig& model) {
+  if (model.dtype == "bfloat16") return DType::bf16;
+  if (model.dtype == "float16") return DType::f16;
+  if (model.dtype == "float32" || model.path.empty()) return DType::f32;
+  return stored_matrices(SafetensorsFolder(model.path));
+}
+
+}  // namespace
+
 Session::Session(RunConfig run, Training weights)
     : config(std::move(run)), backend(configure_engine(config.engine)) {
   const ModelConfig& m = config.model;
@@ -31,8 +43,7 @@ Session::Session(RunConfig run, Training weights)
   }
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
-  store = std::make_unique<ParameterStore>(DType::f32,
-                                           m.dtype == "bfloat16" ? DType::bf16 : DType::f32);
+  store = std::make_unique<ParameterStore>(DType::f32, matrices_dtype(m));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
   store->allocate();

@@ -11,6 +11,7 @@ size_t size_of(DType dtype) {
     case DType::f32:
       return 4;
     case DType::bf16:
+    case DType::f16:
       return 2;
     case DType::f64:
       return 8;
@@ -26,6 +27,8 @@ std::string_view name_of(DType dtype) {
       return "f32";
     case DType::bf16:
       return "bf16";
+    case DType::f16:
+      return "f16";
     case DType::f64:
       return "f64";
     case DType::i32:

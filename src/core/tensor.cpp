@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "core/memory.hpp"
+#include "mora/core/parallel.hpp"
 
 namespace mora {
 
@@ -28,9 +29,9 @@ void convert_elements(const Tensor& from, const Tensor& to) {
   for (size_t i = 0; i < source.size(); ++i) {
     if constexpr (std::is_same_v<From, To>) {
       target[i] = source[i];
-    } else if constexpr (std::is_same_v<To, bf16>) {
-      target[i] = bf16(static_cast<float>(source[i]));
-    } else if constexpr (std::is_same_v<From, bf16>) {
+    } else if constexpr (is_stored_only<To>) {
+      target[i] = To(static_cast<float>(source[i]));
+    } else if constexpr (is_stored_only<From>) {
       target[i] = static_cast<To>(static_cast<float>(source[i]));
     } else {
       target[i] = static_cast<To>(source[i]);
@@ -45,6 +46,8 @@ void convert_from(const Tensor& from, const Tensor& to) {
       return convert_elements<From, float>(from, to);
     case DType::bf16:
       return convert_elements<From, bf16>(from, to);
+    case DType::f16:
+      return convert_elements<From, f16>(from, to);
     case DType::f64:
       return convert_elements<From, double>(from, to);
     case DType::i32:
@@ -70,7 +73,11 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   if (!data_) {
     fail(ErrorKind::memory, "out of memory: the system refused a block of ", bytes >> 20, " MiB");
   }
-  std::memset(data_.get(), 0, rounded);
+  // In parallel: giving out the pages of a model takes as long as reading them.
+  auto* first = static_cast<std::byte*>(data_.get());
+  parallel_pieces(static_cast<int64_t>(rounded), int64_t{kSmall}, [&](int64_t begin, int64_t end) {
+    std::memset(first + begin, 0, static_cast<size_t>(end - begin));
+  });
 }
 
 void Buffer::Free::operator()(void* p) const {
@@ -84,6 +91,8 @@ void convert(const Tensor& from, const Tensor& to) {
       return convert_from<float>(from, to);
     case DType::bf16:
       return convert_from<bf16>(from, to);
+    case DType::f16:
+      return convert_from<f16>(from, to);
     case DType::f64:
       return convert_from<double>(from, to);
     case DType::i32:

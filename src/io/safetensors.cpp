@@ -9,7 +9,6 @@
 
 #include "io/safetensors_header.hpp"
 #include "io/system.hpp"
-#include "mora/core/half.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/io/text.hpp"
 
@@ -22,6 +21,8 @@ namespace {
 constexpr size_t kLengthBytes = 8;
 constexpr int64_t kGrain = 1 << 16;  // elements that one thread converts at a time
 constexpr size_t kScratch = 1024;    // elements on the stack
+constexpr int64_t kTaken = 1 << 22;  // elements that are read before their pages are given back
+constexpr size_t kPage = 1 << 16;    // no system has larger ones by default
 
 // One element type of a file: its size and the core type that its elements unpack to.
 struct Source {
@@ -32,25 +33,12 @@ struct Source {
 
 const Source* find_source(std::string_view dtype) {
   static constexpr std::array<Source, 5> kSources = {{{"F32", 4, DType::f32},
-                                                      {"F16", 2, DType::f32},
+                                                      {"F16", 2, DType::f16},
                                                       {"BF16", 2, DType::bf16},
                                                       {"F64", 8, DType::f64},
                                                       {"I32", 4, DType::i32}}};
   const auto* found = std::ranges::find(kSources, dtype, &Source::name);
   return found == kSources.end() ? nullptr : found;
-}
-
-void unpack(const Source& source, const std::byte* from, size_t n, void* to) {
-  if (source.name != "F16") {
-    std::memcpy(to, from, n * source.size);
-    return;
-  }
-  for (size_t i = 0; i < n; ++i) {
-    uint16_t half = 0;
-    std::memcpy(&half, from + i * sizeof half, sizeof half);
-    const float value = float_of_half(half);
-    std::memcpy(static_cast<std::byte*>(to) + i * sizeof value, &value, sizeof value);
-  }
 }
 
 // Elements [begin, end) of `into` from the file's bytes, by way of an aligned scratch.
@@ -60,7 +48,7 @@ void convert_piece(const Source& source, const std::byte* from, const Tensor& in
   for (int64_t at = begin; at < end; at += static_cast<int64_t>(kScratch)) {
     const int64_t n = std::min(static_cast<int64_t>(kScratch), end - at);
     const auto first = static_cast<size_t>(at);
-    unpack(source, from + first * source.size, static_cast<size_t>(n), scratch.data());
+    std::memcpy(scratch.data(), from + first * source.size, static_cast<size_t>(n) * source.size);
     std::byte* to = static_cast<std::byte*>(into.data) + first * size_of(into.dtype());
     convert({scratch.data(), {source.unpacked, Shape{n}}}, {to, {into.dtype(), Shape{n}}});
   }
@@ -109,7 +97,7 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
                               static_cast<size_t>(tensor.end - tensor.begin));
 }
 
-void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
+void SafetensorsFile::check_readable(const std::string& name, const Tensor& into) const {
   const TensorInfo& tensor = info(name);
   const auto wrong = [&](const auto&... problem) {
     fail(ErrorKind::data, shown(path_), ": tensor \"", printable(name), "\" is ", tensor,
@@ -120,16 +108,42 @@ void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
   }
   const Source* source = find_source(tensor.dtype);
   if (source == nullptr) wrong(", a type that this program does not read");
-  const bool same = source->unpacked == into.dtype() && source->size == size_of(into.dtype());
   const bool integer = source->unpacked == DType::i32 || into.dtype() == DType::i32;
-  if (integer && !same) wrong(", which does not convert to ", into.dtype());
-  const std::byte* from = bytes(name).data();
-  parallel_pieces(into.elements(), kGrain, [&](int64_t begin, int64_t end) {
-    if (!same) return convert_piece(*source, from, into, begin, end);
-    const size_t offset = static_cast<size_t>(begin) * source->size;
+  if (integer && source->unpacked != into.dtype())
+    wrong(", which does not convert to ", into.dtype());
+}
+
+void SafetensorsFile::read_elements(const TensorInfo& tensor, const Tensor& into, int64_t first,
+                                    int64_t last) const {
+  const Source& source = *find_source(tensor.dtype);
+  const std::byte* from = map_.bytes().data() + data_begin_ + tensor.begin;
+  parallel_pieces(last - first, kGrain, [&](int64_t begin, int64_t end) {
+    begin += first;
+    end += first;
+    if (source.unpacked != into.dtype()) return convert_piece(source, from, into, begin, end);
+    const size_t offset = static_cast<size_t>(begin) * source.size;
     std::memcpy(static_cast<std::byte*>(into.data) + offset, from + offset,
-                static_cast<size_t>(end - begin) * source->size);
+                static_cast<size_t>(end - begin) * source.size);
   });
+}
+
+void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
+  check_readable(name, into);
+  read_elements(info(name), into, 0, into.elements());
+}
+
+void SafetensorsFile::take(const std::string& name, const Tensor& into) const {
+  check_readable(name, into);
+  const auto all = bytes(name);
+  const int64_t elements = into.elements();
+  const size_t width = elements > 0 ? all.size() / static_cast<size_t>(elements) : 1;
+  for (int64_t begin = 0; begin < elements; begin += kTaken) {
+    const int64_t end = std::min(elements, begin + kTaken);
+    read_elements(info(name), into, begin, end);
+    // With the page that the piece shares with the one before it.
+    const size_t from = static_cast<size_t>(begin) * width, to = static_cast<size_t>(end) * width;
+    map_.release(all.subspan(from - std::min(from, kPage), to - (from - std::min(from, kPage))));
+  }
 }
 
 }  // namespace mora

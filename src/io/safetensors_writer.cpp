@@ -19,6 +19,8 @@ std::string file_dtype(DType dtype) {
       return "F32";
     case DType::bf16:
       return "BF16";
+    case DType::f16:
+      return "F16";
     case DType::f64:
       return "F64";
     case DType::i32:

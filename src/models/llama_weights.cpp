@@ -1,5 +1,6 @@
 // The weights of a LLaMA in Hugging Face folders, in and out.
 #include <algorithm>
+#include <set>
 
 #include "mora/io/file.hpp"
 #include "mora/io/safetensors_folder.hpp"
@@ -58,10 +59,18 @@ void load_weights(ParameterStore& store, const LlamaConfig& config, const fs::pa
   check_weights(folder, store, config);
   for (const Parameter& p : store.all()) {
     if (is_adapter_parameter(p)) continue;
-    const SafetensorsFile& file = folder.file_of(p.name);
-    file.read(p.name, p.value);
-    file.release(p.name);  // a model is in memory once, not twice
+    folder.file_of(p.name).take(p.name, p.value);
   }
+}
+
+DType stored_matrices(const SafetensorsFolder& folder) {
+  std::set<std::string> types;
+  for (const auto& [name, file] : folder.tensors()) {
+    const TensorInfo& info = file->info(name);
+    if (info.shape.size() >= 2) types.insert(info.dtype);
+  }
+  if (types.size() != 1) return DType::f32;
+  return *types.begin() == "BF16" ? DType::bf16 : *types.begin() == "F16" ? DType::f16 : DType::f32;
 }
 
 void save_model(const fs::path& folder, const LlamaConfig& config, const ParameterStore& store,

@@ -122,6 +122,9 @@ void ParameterStore::initialise(uint64_t seed, std::string_view name_contains) {
       case DType::bf16:
         fill<bf16>(p, seed);
         break;
+      case DType::f16:
+        fill<f16>(p, seed);
+        break;
       case DType::f64:
         fill<double>(p, seed);
         break;

@@ -33,9 +33,11 @@ AdapterConfig read_adapter_config(const std::filesystem::path& folder);
 void check_adapter(const AdapterConfig& config, const ParameterStore& store);
 
 // Fills the store's adapter parameters, and the model's own that the folder replaces
-// (modules_to_save) where these have memory. Errors as check_adapter, and Error(data) for numbers
-// that are not finite.
-void load_adapter(const std::filesystem::path& folder, ParameterStore& store);
+// (modules_to_save) where these have memory. Errors as check_adapter, and, unless they are to be
+// kept, Error(data) for numbers that are not finite.
+enum class NonFinite { refuse, keep };
+void load_adapter(const std::filesystem::path& folder, ParameterStore& store,
+                  NonFinite non_finite = NonFinite::refuse);
 
 // Where a folder's tensors are: adapter_model.safetensors.
 std::filesystem::path adapter_tensors(const std::filesystem::path& folder);

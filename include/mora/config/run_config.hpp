@@ -18,7 +18,7 @@ struct ModelConfig {
   std::filesystem::path path;       // Hugging Face folder to start from
   std::filesystem::path config;     // or: config.json of a model to initialise from scratch
   std::filesystem::path tokenizer;  // empty: tokenizer.model in `path`
-  std::string dtype = "float32";
+  std::string dtype = "auto";
 
   void fields(Fields& f);
 };

@@ -1,5 +1,5 @@
-// Element types. f32 is the working type, bf16 a storage type, f64 exists for gradient checks, i32
-// for ids and positions.
+// Element types. f32 is the working type, bf16 and f16 store frozen matrices, f64 exists for
+// gradient checks, i32 for ids and positions.
 #pragma once
 
 #include <bit>
@@ -7,10 +7,13 @@
 #include <cstdint>
 #include <ostream>
 #include <string_view>
+#include <type_traits>
+
+#include "mora/core/half.hpp"
 
 namespace mora {
 
-enum class DType : uint8_t { f32, bf16, f64, i32 };
+enum class DType : uint8_t { f32, bf16, f16, f64, i32 };
 
 size_t size_of(DType dtype);
 std::string_view name_of(DType dtype);
@@ -34,6 +37,22 @@ struct bf16 {
   }
 };
 
+// IEEE half precision; conversion rounds to nearest even, too large numbers become infinite.
+struct f16 {
+  uint16_t bits;
+
+  f16() = default;
+  explicit f16(float value) : bits(half_of_float(value)) {}
+  explicit operator float() const { return float_of_half(bits); }
+};
+
+// Types of storage: every number of them is a float, and computing is done in f32.
+template <class T>
+inline constexpr bool is_stored_only = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+constexpr bool stored_only(DType dtype) {
+  return dtype == DType::bf16 || dtype == DType::f16;
+}
+
 template <class T>
 constexpr DType dtype_of();
 template <>
@@ -43,6 +62,10 @@ constexpr DType dtype_of<float>() {
 template <>
 constexpr DType dtype_of<bf16>() {
   return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<f16>() {
+  return DType::f16;
 }
 template <>
 constexpr DType dtype_of<double>() {

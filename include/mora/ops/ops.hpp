@@ -22,7 +22,7 @@ constexpr int kOpCount = static_cast<int>(OpId::count);
 const Op& op(OpId id);  // its record
 
 // alpha * op(a) * op(b) + c. Leading dimensions of a (and of b) flatten to rows; b may be stored in
-// bf16.
+// bf16 or f16.
 struct MatmulOptions {
   Transpose ta = Transpose::no;
   Transpose tb = Transpose::no;
@@ -34,7 +34,7 @@ Var matmul(Var a, Var b, const MatmulOptions& options = {});
 Var add(Var a, Var b);            // same shape
 Var add_row(Var x, Var row);      // [..., N] + [N]: the row is added to every row of x
 Var scale_by(Var x, Var factor);  // factor: [1], a number known only at run time
-Var cast(Var x, DType dtype);     // among f32, bf16, f64
+Var cast(Var x, DType dtype);     // among f32, bf16, f16, f64
 
 Var embedding(Var table, Var ids);  // [V, D], [T] i32 -> [T, D]; also gathers rows of any matrix
 

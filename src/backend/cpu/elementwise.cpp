@@ -20,10 +20,10 @@ template <class From, class To>
 To converted(From x) {
   if constexpr (std::is_same_v<From, To>) {
     return x;
-  } else if constexpr (std::is_same_v<From, bf16>) {
+  } else if constexpr (is_stored_only<From>) {
     return static_cast<To>(static_cast<float>(x));
-  } else if constexpr (std::is_same_v<To, bf16>) {
-    return bf16(static_cast<float>(x));
+  } else if constexpr (is_stored_only<To>) {
+    return To(static_cast<float>(x));
   } else {
     return static_cast<To>(x);
   }
@@ -43,6 +43,8 @@ void cast_from(const Tensor& from, const Tensor& to) {
       return cast_elements<From, float>(from, to);
     case DType::bf16:
       return cast_elements<From, bf16>(from, to);
+    case DType::f16:
+      return cast_elements<From, f16>(from, to);
     case DType::f64:
       return cast_elements<From, double>(from, to);
     case DType::i32:
@@ -77,6 +79,8 @@ void cast(const KernelArgs& args) {
       return cast_from<float>(args.in[0], args.out[0]);
     case DType::bf16:
       return cast_from<bf16>(args.in[0], args.out[0]);
+    case DType::f16:
+      return cast_from<f16>(args.in[0], args.out[0]);
     case DType::f64:
       return cast_from<double>(args.in[0], args.out[0]);
     case DType::i32:

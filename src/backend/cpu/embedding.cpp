@@ -18,7 +18,7 @@ void gather(const KernelArgs& args) {
     for (int64_t t = begin; t < end; ++t) {
       const Stored* row = table + int64_t{ids[t]} * width;
       for (int64_t d = 0; d < width; ++d) {
-        if constexpr (std::is_same_v<Stored, bf16>) {
+        if constexpr (is_stored_only<Stored>) {
           y[t * width + d] = static_cast<T>(static_cast<float>(row[d]));
         } else {
           y[t * width + d] = row[d];
@@ -35,6 +35,8 @@ template <class T>
 void embedding(const KernelArgs& args) {
   if (args.in[0].dtype() == DType::bf16) {
     gather<bf16, T>(args);
+  } else if (args.in[0].dtype() == DType::f16) {
+    gather<f16, T>(args);
   } else {
     gather<T, T>(args);
   }

@@ -24,7 +24,8 @@ class EmptyProduct final : public Product {
   size_t bytes_;
 };
 
-// B is stored in bf16 and widened, exactly, into scratch.
+// B is stored in 16 bits and widened, exactly, into scratch.
+template <class Stored>
 class WideningProduct final : public Product {
  public:
   WideningProduct(ProductShape s, MatmulProvider provider) : elements_(s.k * s.n) {
@@ -34,7 +35,7 @@ class WideningProduct final : public Product {
   }
   size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
-    const auto* narrow = static_cast<const bf16*>(b);
+    const auto* narrow = static_cast<const Stored*>(b);
     auto* wide = static_cast<float*>(scratch);
     parallel_pieces(elements_, kStreamPiece, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) wide[i] = static_cast<float>(narrow[i]);
@@ -58,7 +59,8 @@ bool suits_onednn(const ProductShape& s) {
 
 std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider provider) {
   if (s.m * s.n == 0 || s.k == 0) return std::make_unique<EmptyProduct>(s);
-  if (s.b_dtype != s.dtype) return std::make_unique<WideningProduct>(s, provider);
+  if (s.b_dtype == DType::bf16) return std::make_unique<WideningProduct<bf16>>(s, provider);
+  if (s.b_dtype == DType::f16) return std::make_unique<WideningProduct<f16>>(s, provider);
   const bool try_onednn = provider == MatmulProvider::onednn ||
                           (provider == MatmulProvider::automatic && suits_onednn(s));
   std::unique_ptr<Product> product;

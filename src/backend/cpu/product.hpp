@@ -18,7 +18,7 @@ struct ProductShape {
   double alpha = 1.0;
   Addend addend = Addend::none;
   DType dtype = DType::f32;    // of A and C
-  DType b_dtype = DType::f32;  // may be bf16 when dtype is f32: B is widened into scratch first
+  DType b_dtype = DType::f32;  // stored_only() when dtype is f32: B is widened into scratch first
 };
 
 class Product {
