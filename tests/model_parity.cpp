@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "mora/adapters/adapters.hpp"
+#include "mora/adapters/files.hpp"
 #include "mora/eval/generator.hpp"
 #include "mora/eval/logits.hpp"
 #include "mora/io/safetensors.hpp"
@@ -37,13 +39,16 @@ double logits_error(const SafetensorsFile& golden, const Tensor& logits) {
 }  // namespace
 
 ModelParity compare_with_golden(const std::filesystem::path& folder,
-                                const std::filesystem::path& golden_file) {
+                                const std::filesystem::path& golden_file,
+                                const std::filesystem::path& adapter) {
   const SafetensorsFile golden(golden_file);
   const LlamaConfig config = read_llama_config(folder / "config.json");
   ParameterStore store;
-  const Llama model(config, store, Training::frozen);
+  Llama model(config, store, Training::frozen);
+  if (!adapter.empty()) attach_adapters(read_adapter_config(adapter), store, model.linears());
   store.allocate();
   load_weights(store, config, folder);
+  if (!adapter.empty()) load_adapter(adapter, store);
   const auto backend = make_cpu_backend(MatmulProvider::automatic);
   const auto ids = values_of<int32_t>(golden, "input_ids");
   const OwnedTensor logits = sequence_logits(model, store, ids, *backend);

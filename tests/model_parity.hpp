@@ -12,9 +12,10 @@ struct ModelParity {
   int64_t equal, continuation;  // leading tokens of the greedy continuation that agree; its length
 };
 
-// `folder` is a Hugging Face model; `golden` is a file of tests/golden/make_model_goldens.py. Error
-// when either cannot be read.
+// `folder` is a Hugging Face model, `adapter` the folder of one for it, or empty; `golden` is a
+// file of tests/golden/make_model_goldens.py. Error when any cannot be read.
 ModelParity compare_with_golden(const std::filesystem::path& folder,
-                                const std::filesystem::path& golden);
+                                const std::filesystem::path& golden,
+                                const std::filesystem::path& adapter = {});
 
 }  // namespace mora::testing

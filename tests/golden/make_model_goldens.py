@@ -55,17 +55,15 @@ def greedy(model, prompt):
     return ids[len(prompt) :]
 
 
-def make(name, path):
-    model, ids = load(path)
+def golden_of(model, ids):
+    """The tensors of a golden file."""
     model.eval()
-    ids = ids[:TOKENS]
-    assert len(ids) == TOKENS, f"{name}: the text has only {len(ids)} tokens"
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0]
         continuation = greedy(model, ids[:PROMPT])
     generator = torch.Generator().manual_seed(1)
     columns = torch.randperm(logits.shape[1], generator=generator)[:COLUMNS]
-    tensors = {
+    return {
         "input_ids": i32(ids),
         "columns": i32(columns),
         "logits": logits[:, columns].contiguous(),
@@ -73,6 +71,13 @@ def make(name, path):
         "greedy.prompt": i32(ids[:PROMPT]),
         "greedy.continuation": i32(continuation),
     }
+
+
+def make(name, path):
+    model, ids = load(path)
+    ids = ids[:TOKENS]
+    assert len(ids) == TOKENS, f"{name}: the text has only {len(ids)} tokens"
+    tensors = golden_of(model, ids)
     out = Path(__file__).resolve().parent / f"model_{name}.safetensors"
     write_safetensors(out, tensors, command=f"make_model_goldens.py {name}=MODEL_DIR")
     print(f"{out.name}: largest logit {float(tensors['largest_logit'][0]):.3f}")

@@ -1,5 +1,6 @@
-// mora-check-model MODEL_DIR GOLDEN: compares a model with the numbers that transformers computed
-// for it (tests/golden/make_model_goldens.py); exit code 1 when they differ.
+// mora-check-model MODEL_DIR GOLDEN [ADAPTER_DIR]: compares a model, with an adapter if one is
+// given, with the numbers that transformers computed for it (tests/golden/make_model_goldens.py);
+// exit code 1 when they differ.
 #include <cstdio>
 
 #include "model_parity.hpp"
@@ -7,10 +8,11 @@
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 3) {
-      mora::fail(mora::ErrorKind::usage, "usage: mora-check-model MODEL_DIR GOLDEN");
+    if (argc != 3 && argc != 4) {
+      mora::fail(mora::ErrorKind::usage, "usage: mora-check-model MODEL_DIR GOLDEN [ADAPTER_DIR]");
     }
-    const mora::testing::ModelParity p = mora::testing::compare_with_golden(argv[1], argv[2]);
+    const mora::testing::ModelParity p =
+        mora::testing::compare_with_golden(argv[1], argv[2], argc == 4 ? argv[3] : "");
     std::printf(
         "logits over %lld tokens: largest relative difference %.2g; greedy: %lld of %lld "
         "tokens equal\n",

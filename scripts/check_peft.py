@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Checks adapters against stock PEFT in both directions: check_peft.py MODEL_DIR WORK_DIR
+
+Ours: adapters are trained on MODEL_DIR for some steps; PEFT loads LoRA and rsLoRA as they are and MoRA as
+the LoRA that `mora-convert adapter --to lora` makes of it, and its logits (256 tokens) and greedy
+continuation (64) must be those of our programs with the adapter as trained, and as converted.
+Theirs: PEFT writes adapters of other settings, which our programs load.
+
+Needs the environment of tests/golden/README.md. MORA_BUILD names the build folder (default: build).
+Exit code 1 when anything differs by 1e-4 of the largest logit, or in a token.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = Path(os.environ.get("MORA_BUILD", ROOT / "build"))
+sys.path.insert(0, str(ROOT / "tests/golden"))
+from make_goldens import write_safetensors  # noqa: E402
+from make_model_goldens import TOKENS, golden_of, load  # noqa: E402
+
+OURS = {
+    "lora": {"method": "lora", "r": 4},
+    "rslora": {"method": "lora", "r": 4, "use_rslora": True, "target_modules": ["q_proj", "down_proj"]},
+    **{f"mora {g}": {"method": "mora", "r": 4, "grouping": g}
+       for g in ("strided", "contiguous", "contiguous_strided", "strided_contiguous")},
+    "mora truncation": {"method": "mora", "r": 4, "operator": "truncation"},
+}
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+THEIRS = {
+    "patterns": dict(r=4, lora_alpha=8, target_modules=ATTENTION, rank_pattern={"v_proj": 2, "0.self_attn.q_proj": 7},
+                     alpha_pattern={r"layers\.[135]\.self_attn\.k_proj": 3}),
+    "expression": dict(r=4, lora_alpha=8, target_modules=r".*\.\d*[02468]\.mlp\.(up|down)_proj", use_rslora=True),
+    "all-linear, saved norms": dict(r=2, target_modules="all-linear", exclude_modules=["o_proj"],
+                                    modules_to_save=["norm"]),
+    "layers": dict(r=4, target_modules=ATTENTION, layers_to_transform=[0, 2], layers_pattern="layers"),
+}
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}{done.stdout}")
+    return done.stdout
+
+
+def train(model_dir, folder, adapter):
+    config = {"task": "uuid", "output_dir": str(folder), "model": {"path": str(model_dir)}, "adapter": adapter,
+              "data": {"pairs": 8}, "train": {"max_steps": 4, "per_device_train_batch_size": 2, "learning_rate": 0.003},
+              "eval": {"num_samples": 1}}
+    (folder.parent / "config.json").write_text(json.dumps(config))
+    run(BUILD / "mora-train", "--config", folder.parent / "config.json", "--overwrite")
+    return folder / "adapter"
+
+
+def compare(what, model_dir, model, ids, adapter, work):
+    golden = work / "golden.safetensors"
+    write_safetensors(golden, golden_of(model, ids), command="check_peft.py")
+    done = subprocess.run([BUILD / "mora-check-model", model_dir, golden, adapter], capture_output=True, text=True)
+    print(f"{what}: {done.stdout or done.stderr}", end="", flush=True)
+    return done.returncode == 0
+
+
+def main():
+    model_dir, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    _, ids = load(model_dir)
+    ids = ids[:TOKENS]
+    fine = True
+
+    def base():
+        return transformers.AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+
+    for name, settings in OURS.items():
+        adapter = train(model_dir, work / "run", settings)
+        theirs = adapter
+        if settings["method"] == "mora":
+            theirs = work / "converted"
+            subprocess.run(["rm", "-rf", theirs], check=True)
+            run(BUILD / "mora-convert", "adapter", "--to", "lora", "--adapter", adapter, "--model", model_dir, "--out",
+                theirs)
+        model = PeftModel.from_pretrained(base(), theirs)
+        fine &= compare(f"{name}, loaded by PEFT", model_dir, model, ids, adapter, work)
+        if theirs != adapter:
+            fine &= compare(f"{name}, converted", model_dir, model, ids, theirs, work)
+    for name, settings in THEIRS.items():
+        model = get_peft_model(base(), LoraConfig(task_type="CAUSAL_LM", **settings))
+        generator = torch.Generator().manual_seed(1)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+        model.save_pretrained(work / "theirs")
+        fine &= compare(f"PEFT's {name}", model_dir, model, ids, work / "theirs", work)
+        subprocess.run(["rm", "-rf", work / "theirs"], check=True)
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    main()
