@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <functional>
 
 #include "mora/io/text.hpp"
@@ -27,10 +26,6 @@ uint64_t mixed(uint64_t key) {
   return key ^ key >> 29;
 }
 
-uint32_t hash_of(std::string_view text) {
-  return static_cast<uint32_t>(std::hash<std::string_view>()(text));
-}
-
 std::string byte_token(int byte) {
   constexpr std::string_view kDigits = "0123456789ABCDEF";
   return str("<0x", kDigits[byte >> 4], kDigits[byte & 15], '>');
@@ -46,28 +41,6 @@ struct Symbol {
 constexpr uint32_t kEnd = UINT32_MAX;
 
 }  // namespace
-
-bool BpeCache::find(std::string_view piece, uint32_t hash, std::vector<int32_t>& ids) {
-  if (!slots_) return false;
-  const Slot& slot = slots_[hash & (kSlots - 1)];
-  if (slot.hash != hash || slot.bytes != piece.size() ||
-      std::memcmp(slot.text.data(), piece.data(), piece.size()) != 0) {
-    return false;
-  }
-  ids.insert(ids.end(), slot.ids.begin(), slot.ids.begin() + slot.count);
-  return true;
-}
-
-void BpeCache::store(std::string_view piece, uint32_t hash, const int32_t* ids, size_t count) {
-  if (count > kMaxIds) return;
-  if (!slots_) slots_ = std::make_unique<Slot[]>(kSlots);
-  Slot& slot = slots_[hash & (kSlots - 1)];
-  slot.hash = hash;
-  slot.bytes = static_cast<uint8_t>(piece.size());
-  slot.count = static_cast<uint8_t>(count);
-  std::memcpy(slot.text.data(), piece.data(), piece.size());
-  std::copy(ids, ids + count, slot.ids.begin());
-}
 
 BpeModel::BpeModel(const JsonView& json) {
   if (json.has("type") && component_type(json) != "BPE") refuse_type(json, "model", "BPE");
@@ -177,11 +150,7 @@ void BpeModel::add_merge(const JsonView& json, std::string_view left, std::strin
   const char32_t before = next_code_point(left, at);
   at = 0;
   const char32_t after = next_code_point(right, at);
-  if (before < 128 && after < 128) {
-    ascii_joints_.set(before * 128 + after);
-  } else {
-    joints_.insert(static_cast<uint64_t>(before) << 32 | after);
-  }
+  joints_.add(before, after);
 }
 
 void BpeModel::build_merge_table(const std::vector<uint64_t>& pairs) {
@@ -215,12 +184,7 @@ int32_t BpeModel::symbol_of(std::string_view character) const {
   return found == vocabulary_.end() ? -1 : found->second;
 }
 
-bool BpeModel::may_merge(char32_t left, char32_t right) const {
-  if (left < 128 && right < 128) return ascii_joints_[left * 128 + right];
-  return joints_.count(static_cast<uint64_t>(left) << 32 | right) > 0;
-}
-
-void BpeModel::encode(std::string_view piece, BpeCache& cache, std::vector<int32_t>& ids) const {
+void BpeModel::encode(std::string_view piece, PieceCache& cache, std::vector<int32_t>& ids) const {
   if (ignores_merges_ && piece.size() <= longest_) {
     const auto found = vocabulary_.find(piece);
     if (found != vocabulary_.end()) {
@@ -228,7 +192,7 @@ void BpeModel::encode(std::string_view piece, BpeCache& cache, std::vector<int32
       return;
     }
   }
-  if (!cuts_ || piece.size() <= BpeCache::kMaxBytes) return encode_uncut(piece, cache, ids);
+  if (!cuts_ || piece.size() <= PieceCache::kMaxBytes) return encode_uncut(piece, cache, ids);
   size_t begin = 0;
   char32_t before = 0;
   bool before_known = false;
@@ -236,7 +200,7 @@ void BpeModel::encode(std::string_view piece, BpeCache& cache, std::vector<int32
     const size_t here = at;
     const char32_t c = next_code_point(piece, at);
     const bool is_known = symbol_of(piece.substr(here, at - here)) >= 0;
-    if (before_known && is_known && !may_merge(before, c)) {
+    if (before_known && is_known && !joints_.has(before, c)) {
       encode_uncut(piece.substr(begin, here - begin), cache, ids);
       begin = here;
     }
@@ -246,14 +210,10 @@ void BpeModel::encode(std::string_view piece, BpeCache& cache, std::vector<int32
   encode_uncut(piece.substr(begin), cache, ids);
 }
 
-void BpeModel::encode_uncut(std::string_view piece, BpeCache& cache,
+void BpeModel::encode_uncut(std::string_view piece, PieceCache& cache,
                             std::vector<int32_t>& ids) const {
-  if (piece.size() > BpeCache::kMaxBytes) return merge(piece, ids);
-  const uint32_t hash = hash_of(piece);
-  if (cache.find(piece, hash, ids)) return;
-  const size_t before = ids.size();
-  merge(piece, ids);
-  cache.store(piece, hash, ids.data() + before, ids.size() - before);
+  cache.append(piece, ids,
+               [this](std::string_view text, std::vector<int32_t>& out) { merge(text, out); });
 }
 
 std::vector<int32_t> BpeModel::symbols(std::string_view piece) const {

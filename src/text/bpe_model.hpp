@@ -1,20 +1,19 @@
 // Byte-pair encoding: vocabulary, merges, and the ids of one piece of text.
 //
 // Invariant: encoding a piece of n characters takes O(n log n) time, whatever the piece and the
-// merges are. The model is immutable; what encoding remembers lies in the caller's BpeCache.
+// merges are. The model is immutable; what encoding remembers lies in the caller's PieceCache.
 #pragma once
 
 #include <array>
-#include <bitset>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "text/component.hpp"
+#include "text/joints.hpp"
+#include "text/piece_cache.hpp"
 
 namespace mora {
 
@@ -25,30 +24,6 @@ struct StringHash {
 
 using Vocabulary = std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>;
 
-// Remembers the ids of short pieces, of a fixed number of them; a new one takes an old one's place.
-class BpeCache {
- public:
-  static constexpr size_t kMaxBytes = 26;
-  static constexpr size_t kMaxIds = 8;
-
-  // Appends the ids if the piece, of 1 to kMaxBytes bytes, is known.
-  bool find(std::string_view piece, uint32_t hash, std::vector<int32_t>& ids);
-  void store(std::string_view piece, uint32_t hash, const int32_t* ids, size_t count);
-
- private:
-  static constexpr size_t kSlots = size_t{1} << 15;
-
-  struct Slot {
-    uint32_t hash = 0;
-    uint8_t bytes = 0;  // 0: free
-    uint8_t count = 0;
-    std::array<char, kMaxBytes> text;
-    std::array<int32_t, kMaxIds> ids;
-  };
-
-  std::unique_ptr<Slot[]> slots_;
-};
-
 class BpeModel {
  public:
   // The "model" of a tokenizer.json. Error(data) where it is another type than BPE, uses dropout or
@@ -56,7 +31,7 @@ class BpeModel {
   explicit BpeModel(const JsonView& json);
 
   // Appends the ids of a piece of valid UTF-8.
-  void encode(std::string_view piece, BpeCache& cache, std::vector<int32_t>& ids) const;
+  void encode(std::string_view piece, PieceCache& cache, std::vector<int32_t>& ids) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
@@ -74,8 +49,7 @@ class BpeModel {
 
   std::optional<uint32_t> rank_of(int32_t left, int32_t right) const;
   int32_t symbol_of(std::string_view character) const;  // -1 if the vocabulary lacks it
-  bool may_merge(char32_t left, char32_t right) const;
-  void encode_uncut(std::string_view piece, BpeCache& cache, std::vector<int32_t>& ids) const;
+  void encode_uncut(std::string_view piece, PieceCache& cache, std::vector<int32_t>& ids) const;
   void merge(std::string_view piece, std::vector<int32_t>& ids) const;
   std::vector<int32_t> symbols(std::string_view piece) const;
 
@@ -91,8 +65,7 @@ class BpeModel {
   std::vector<int32_t> merged_;     // by rank
   std::vector<Merge> merge_table_;  // open addressing, a power of two
   bool cuts_ = true;                // whether pieces may be cut where no merge reaches across
-  std::bitset<128 * 128> ascii_joints_;
-  std::unordered_set<uint64_t> joints_;
+  Joints joints_;
 };
 
 }  // namespace mora

@@ -147,7 +147,7 @@ Vocabulary add_sentencepiece(GgufMetadata& metadata, const fs::path& path, const
     fail(ErrorKind::data, printable(path.string()), ": ", why, ", which GGUF cannot express");
   };
   if (model.model_type != SentencePieceModel::kBpe) refuse("is no BPE model");
-  if (model.has_character_map) refuse("normalises characters");
+  if (!model.character_map.empty()) refuse("normalises characters");
   if (model.remove_extra_whitespaces) refuse("removes extra white space");
   if (!model.escape_whitespaces || model.space_as_suffix) refuse("marks spaces in another way");
   Vocabulary v{path.string(), {}, true, false};

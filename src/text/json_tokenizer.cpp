@@ -2,7 +2,6 @@
 // order in which the reference (Hugging Face's `tokenizers`) applies them. Everything is read and
 // checked when the file is; encoding only fails where a regular expression does.
 #include <algorithm>
-#include <mutex>
 
 #include "mora/io/text.hpp"
 #include "text/added_tokens.hpp"
@@ -11,6 +10,7 @@
 #include "text/loaders.hpp"
 #include "text/post_processor.hpp"
 #include "text/pre_tokenizer.hpp"
+#include "text/scratch_pool.hpp"
 #include "text/unicode.hpp"
 
 namespace mora {
@@ -18,35 +18,9 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
-// What encoding and decoding write to; for one thread at a time.
-struct Scratch {
+struct JsonScratch {
   RegexScratch regex;
-  BpeCache cache;
-};
-
-// Keeps as many as ever were in use at once.
-class ScratchPool {
- public:
-  std::unique_ptr<Scratch> take() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!free_.empty()) {
-        auto scratch = std::move(free_.back());
-        free_.pop_back();
-        return scratch;
-      }
-    }
-    return std::make_unique<Scratch>();
-  }
-
-  void give_back(std::unique_ptr<Scratch> scratch) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(scratch));
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Scratch>> free_;
+  PieceCache cache;
 };
 
 template <class Component>
@@ -108,10 +82,8 @@ class JsonTokenizer final : public Tokenizer {
         if (!added_.is_special(std::string(found->second))) forms.emplace_back(found->second);
       }
     }
-    auto scratch = pool_.take();
-    std::string text = decoder_.decode(std::move(forms), scratch->regex);
-    pool_.give_back(std::move(scratch));
-    return text;
+    const auto scratch = pool_.take();
+    return decoder_.decode(std::move(forms), scratch->regex);
   }
 
   int32_t vocab_size() const override { return vocab_size_; }
@@ -198,7 +170,7 @@ class JsonTokenizer final : public Tokenizer {
   }
 
   std::vector<int32_t> encode_at(std::string_view text, Position position) const {
-    auto scratch = pool_.take();
+    const auto scratch = pool_.take();
     const EncodeContext context{scratch->regex, position};
     Pieces pieces = is_valid_utf8(text) ? added_.split(text, normalizer_, context)
                                         : added_.split(to_valid_utf8(text), normalizer_, context);
@@ -212,7 +184,6 @@ class JsonTokenizer final : public Tokenizer {
         model_.encode(piece.text, scratch->cache, ids);
       }
     }
-    pool_.give_back(std::move(scratch));
     return ids;
   }
 
@@ -225,7 +196,7 @@ class JsonTokenizer final : public Tokenizer {
   AddedTokens added_;
   std::optional<int32_t> bos_, eos_;
   bool adds_bos_ = false, adds_eos_ = false;
-  mutable ScratchPool pool_;
+  mutable ScratchPool<JsonScratch> pool_;
 };
 
 }  // namespace

@@ -11,15 +11,12 @@
 #include <string_view>
 #include <vector>
 
+#include "text/position.hpp"
 #include "text/regex.hpp"
 
 namespace mora {
 
 class JsonView;
-
-// Where the text stands: at the beginning of a sequence, or behind other text. Behind other text
-// nothing is put in front of the text and no white space at its front is taken off.
-enum class Position { beginning, continuation };
 
 struct Piece {
   std::string text;

@@ -1,8 +1,8 @@
-// SentencePiece's model file (a protocol buffer), as far as a conversion needs it: the pieces and
-// the settings that decide how text is cut.
+// SentencePiece's model file (a protocol buffer): the pieces and the settings that decide how text
+// is cut (sentencepiece_model.proto).
 //
-// The sentencepiece library encodes and decodes; its interface neither tells a piece's type nor
-// writes a model, hence these few fields of the wire format (sentencepiece_model.proto).
+// Invariant: what read_sentencepiece_model() returns is safe to give to the sentencepiece library,
+// which checks little of a file itself; only the character maps have a check of their own.
 #pragma once
 
 #include <cstdint>
@@ -21,21 +21,27 @@ struct VocabularyPiece {
 };
 
 struct SentencePieceModel {
-  static constexpr int64_t kUnigram = 1, kBpe = 2;
+  static constexpr int64_t kUnigram = 1, kBpe = 2, kWord = 3, kCharacter = 4;
 
   std::vector<VocabularyPiece> pieces;
   int64_t model_type = kUnigram;  // the defaults are the format's
   bool byte_fallback = false;
   int64_t unk_id = 0, bos_id = 1, eos_id = 2, pad_id = -1;
   bool space_as_suffix = false;
-  bool has_character_map = false;  // a normalisation other than the identity
+  std::string character_map;  // normalisation of text; empty: the identity
+  std::string reverse_map;    // the same of decoded text
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;
 };
 
-// Error(data) naming the source if the bytes are no such message.
+// What errors about this file begin with.
+std::string no_sentencepiece_model(std::string_view source);
+
+// Error(data), naming source, byte and problem, unless the bytes are a protocol buffer in which
+// pieces are UTF-8 of at most 4096 bytes, scores are finite and types are known, and at most 64
+// user-defined pieces begin each other (the library has room for no more). Unknown fields are
+// stepped over, as the format wants it.
 SentencePieceModel read_sentencepiece_model(std::string_view bytes, std::string_view source);
 
-// The message; without a character map.
 std::string sentencepiece_model_bytes(const SentencePieceModel& model);
 
 }  // namespace mora

@@ -1,10 +1,13 @@
-// The SentencePiece tokenizer. The library's processor is immutable after loading, so encoding and
-// decoding need no lock.
+// The SentencePiece tokenizer: the library loads a model and decodes; we encode, ten to a hundred
+// times as fast and with the same ids, but for models that SentencePieceEncoder leaves to the
+// library. The library's processor is immutable after loading, so encoding and decoding need no
+// lock.
 #include <sentencepiece_processor.h>
 
 #include "mora/core/error.hpp"
 #include "text/loaders.hpp"
-#include "text/sentencepiece_check.hpp"
+#include "text/sentencepiece_encoder.hpp"
+#include "text/sentencepiece_model.hpp"
 
 namespace mora {
 namespace {
@@ -20,23 +23,28 @@ std::optional<int32_t> existing(int id) {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(const std::string& model, const std::string& source,
+  SentencePieceTokenizer(const std::string& bytes, const std::string& source,
                          const TokenizerSettings& settings)
       : adds_bos_(settings.add_bos.value_or(true)), adds_eos_(settings.add_eos.value_or(false)) {
-    const auto status = processor_.LoadFromSerializedProto(model);
+    const SentencePieceModel model = read_sentencepiece_model(bytes, source);
+    const std::string what = no_sentencepiece_model(source);
+    check_character_maps(model, what);
+    const auto status = processor_.LoadFromSerializedProto(bytes);
     if (!status.ok() || processor_.GetPieceSize() <= 0) {
-      fail(ErrorKind::data, source,
-           ": not a SentencePiece model; expected a tokenizer.model as spm_train writes it");
+      fail(ErrorKind::data, what, "; expected a tokenizer.model as spm_train writes it");
     }
+    encoder_ = make_sentencepiece_encoder(model, what);
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
+    if (encoder_) return encoder_->encode(text, Position::beginning);
     std::vector<int> ids;
     check(processor_.Encode(text, &ids));
     return {ids.begin(), ids.end()};
   }
 
   std::vector<int32_t> encode_continuation(std::string_view text) const override {
+    if (encoder_) return encoder_->encode(text, Position::continuation);
     if (text.empty()) return {};
     std::string anchored(kAnchor);
     anchored += text;
@@ -87,6 +95,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   bool adds_bos_, adds_eos_;
   sentencepiece::SentencePieceProcessor processor_;
+  std::unique_ptr<SentencePieceEncoder> encoder_;
 };
 
 }  // namespace
@@ -94,7 +103,6 @@ class SentencePieceTokenizer final : public Tokenizer {
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::string& model,
                                                         const std::string& source,
                                                         const TokenizerSettings& settings) {
-  check_sentencepiece_model(model, source);
   return std::make_unique<SentencePieceTokenizer>(model, source, settings);
 }
 

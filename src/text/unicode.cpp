@@ -111,6 +111,11 @@ std::string to_valid_utf8(std::string_view bytes) {
   return text;
 }
 
+size_t utf8_character_bytes(std::string_view bytes) {
+  const Prefix prefix = utf8_prefix(bytes);
+  return prefix.complete ? prefix.length : 0;
+}
+
 void append_utf8(std::string& out, char32_t c) {
   const auto put = [&](char32_t byte) { out += static_cast<char>(byte); };
   if (c < 0x80) {

@@ -14,6 +14,9 @@ namespace mora {
 // replace it.
 std::string to_valid_utf8(std::string_view bytes);
 
+// The bytes of the UTF-8 character that `bytes` (not empty) begins with; 0 if there is none.
+size_t utf8_character_bytes(std::string_view bytes);
+
 // Of valid UTF-8: the bytes of the code point that begins at `text[at]`.
 inline size_t code_point_bytes(std::string_view text, size_t at) {
   const auto lead = static_cast<uint8_t>(text[at]);
