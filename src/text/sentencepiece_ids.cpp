@@ -3,6 +3,7 @@
 #include "text/sentencepiece_ids.hpp"
 
 #include "mora/core/error.hpp"
+#include "mora/io/text.hpp"
 #include "text/sentencepiece_model.hpp"
 
 namespace mora {
@@ -28,6 +29,9 @@ SentencePieceIds::SentencePieceIds(const SentencePieceModel& model)
       if (is_reserved(piece.type) == reserved) ids_.emplace(piece.text, static_cast<int32_t>(id));
     }
   }
+  for (const VocabularyPiece& piece : model.pieces) {
+    is_control_.push_back(piece.type == PieceType::control);
+  }
   for (int byte = 0; byte < 256; ++byte) bytes_[byte] = of(byte_piece(byte));
 }
 
@@ -38,6 +42,10 @@ int32_t SentencePieceIds::of(std::string_view text) const {
 
 void SentencePieceIds::append(int32_t id, std::string_view text, size_t begin,
                               std::vector<int32_t>& ids) const {
+  if (is_control_[static_cast<size_t>(id)]) {
+    fail(ErrorKind::data, "the text has \"", printable(text),
+         "\", which this SentencePiece model keeps for control and does not encode");
+  }
   if (id != unknown_) {
     ids.push_back(id);
   } else if (has_bytes_) {

@@ -27,7 +27,8 @@ class SentencePieceIds {
   int32_t of(std::string_view text) const;
 
   // Appends a piece of the part of a text whose ids begin at `begin`. An unknown piece is its bytes
-  // if the model has them, else one with the unknown one before it.
+  // if the model has them, else one with the unknown one before it. Error(data) for a control
+  // piece: the library refuses texts in which a character is one.
   void append(int32_t id, std::string_view text, size_t begin, std::vector<int32_t>& ids) const;
 
   // Makes one of the unknown pieces on both sides of `at`, where two parts of a text meet.
@@ -37,6 +38,7 @@ class SentencePieceIds {
 
  private:
   std::unordered_map<std::string, int32_t, TextHash, std::equal_to<>> ids_;
+  std::vector<bool> is_control_;  // by id
   std::array<int32_t, 256> bytes_{};
   bool has_bytes_;
   int32_t unknown_ = 0;
