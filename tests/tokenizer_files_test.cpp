@@ -81,29 +81,6 @@ std::string nested(const std::string& open, const std::string& inner, const std:
   return text;
 }
 
-std::string varint(uint64_t value) {
-  std::string bytes;
-  for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
-  return bytes + static_cast<char>(value);
-}
-
-std::string field(int number, const std::string& bytes) {
-  return varint(static_cast<uint64_t>(number) << 3 | 2) + varint(bytes.size()) + bytes;
-}
-
-std::string little_endian(uint32_t value) {
-  std::string bytes;
-  for (int shift = 0; shift < 32; shift += 8) bytes += static_cast<char>(value >> shift & 0xFF);
-  return bytes;
-}
-
-// The shipped model with a character map of these trie units and texts.
-std::string with_character_map(const std::vector<uint32_t>& units, const std::string& texts) {
-  std::string map = little_endian(static_cast<uint32_t>(4 * units.size()));
-  for (const uint32_t unit : units) map += little_endian(unit);
-  return bytes_of(kModel) + field(3, field(2, map + texts));
-}
-
 }  // namespace
 
 TEST_SUITE("tokenizer_files") {
@@ -466,41 +443,5 @@ TEST_SUITE("tokenizer_files") {
       CHECK(message.find(what) != std::string::npos);
       CHECK(message.find('\n') == std::string::npos);
     }
-  }
-
-  TEST_CASE("SentencePiece models that are broken") {
-    const TemporaryFolder folder;
-    const std::string good = bytes_of(kModel);
-    const auto piece = [](const std::string& text, const std::string& more = "") {
-      return field(1, field(1, text) + more);
-    };
-    const std::string infinite = "\x15" + little_endian(0x7F800000);
-    const std::vector<std::pair<std::string, std::string>> cases = {
-        {good.substr(0, good.size() / 2), "longer than the file"},
-        {good.substr(0, 3), "not a SentencePiece model"},
-        {std::string(100, '\0'), "without a valid number"},
-        {std::string(100, '\xff'), "more than ten bytes"},
-        {"\x0a\xff\xff\xff\xff\x0f", "longer than the file"},
-        {"\x0a", "ends within a number"},
-        {"\x0d\x01", "ends within a number"},
-        {"\x0b\x0c", "unknown type"},
-        {field(2, ""), "no pieces"},
-        {good + piece(std::string(5000, 'x')), "5000 bytes"},
-        {good + piece("new", infinite), "not finite"},
-        {good + piece("new", "\x18\x09"), "piece type 9"},
-        {good + piece("e"), "not a SentencePiece model"},  // twice
-        {good + piece(""), "not a SentencePiece model"},
-        {piece("a"), "not a SentencePiece model"},  // no unknown piece
-        {good + field(3, field(2, "abc")), "trie is larger"},
-        {good + field(3, field(2, little_endian(1 << 30) + "abc")), "trie is larger"},
-        {with_character_map({}, std::string(1, '\0')), "without a trie"},
-        {with_character_map(std::vector<uint32_t>(256, 0), "abc"), "without texts"},
-        {with_character_map({0}, std::string(1, '\0')), "leads out of itself"},
-        {with_character_map(std::vector<uint32_t>(256, 1u << 20), std::string(1, '\0')),
-         "leads out of itself"},
-        {with_character_map(std::vector<uint32_t>(256, 0x80000009), std::string(1, '\0')),
-         "text outside the map"},
-    };
-    for (const auto& [bytes, what] : cases) check_refused(folder, bytes, what, "tokenizer.model");
   }
 }
