@@ -4,6 +4,7 @@
 #include "text/sentencepiece_bpe.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "mora/core/error.hpp"
 #include "text/piece_trie.hpp"
@@ -29,16 +30,18 @@ bool comes_later(const SentencePieceBpe::Scratch::Candidate& a,
 }  // namespace
 
 bool SentencePieceBpe::can_encode(const SentencePieceModel& model) {
-  std::unordered_map<std::string_view, bool> ordinary;
+  constexpr size_t kMaxBytes = 64;  // longer ones would take too long to look at
+  std::unordered_set<std::string_view> ordinary;
+  std::vector<std::string_view> unused;
   for (const VocabularyPiece& piece : model.pieces) {
-    if (is_ordinary(piece.type)) ordinary.emplace(piece.text, true);
+    if (piece.type == PieceType::unused) unused.push_back(piece.text);
+    if (is_ordinary(piece.type)) ordinary.insert(piece.text);
   }
   const auto may_stand = [&](std::string_view text) {
     return code_point_bytes(text, 0) == text.size() || ordinary.count(text) > 0;
   };
-  for (const VocabularyPiece& piece : model.pieces) {
-    if (piece.type != PieceType::unused) continue;
-    const std::string_view text = piece.text;
+  for (const std::string_view text : unused) {
+    if (text.size() > kMaxBytes) return false;
     for (size_t at = code_point_bytes(text, 0); at < text.size();
          at += code_point_bytes(text, at)) {
       if (may_stand(text.substr(0, at)) && may_stand(text.substr(at))) return false;

@@ -18,7 +18,7 @@ struct SentencePieceModel;
 
 class SentencePieceNormalizer {
  public:
-  // The model must outlive no call. Error(data), beginning with `what`, for a broken character map.
+  // Keeps nothing of the model. Error(data), beginning with `what`, for a broken character map.
   SentencePieceNormalizer(const SentencePieceModel& model, const std::string& what);
 
   std::string apply(std::string_view text, Position position) const;
