@@ -186,11 +186,14 @@ TEST_SUITE("bpe_tokenizer") {
   TEST_CASE("SentencePiece BPE, LLaMA's options") {
     compare("spm_bpe");
   }
-  TEST_CASE("the tokenizer.json that transformers makes of it") {
+  TEST_CASE("SentencePiece unigram, rules for characters, user-defined pieces") {
+    compare("spm_unigram");
+  }
+  TEST_CASE("the tokenizer.json that transformers makes of SentencePiece BPE") {
     compare("spm_converted");
   }
 
   TEST_CASE("there is a test for every golden") {
-    CHECK(goldens().at("kinds").size() == 19);
+    CHECK(goldens().at("kinds").size() == 20);
   }
 }

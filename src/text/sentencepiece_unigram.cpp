@@ -1,7 +1,7 @@
 // unigram::Model::EncodeOptimized() of sentencepiece (github.com/google/sentencepiece,
-// src/unigram_model.cc). A sum is kept as float, but what is compared with it is a float and a
-// double added, as there. Where no piece reaches across, the best way so far is final: it is
-// written and only its sum goes on.
+// src/unigram_model.cc, 0.1.97 to 0.2.0). A sum is kept as float, but what is compared with it is a
+// float and a double added, as there. Where no piece reaches across, the best way so far is final:
+// it is written and only its sum goes on.
 #include "text/sentencepiece_unigram.hpp"
 
 #include <algorithm>

@@ -415,6 +415,22 @@ def train_sentencepiece(corpus):
     return path
 
 
+def train_unigram(corpus):
+    """With rules of its own for characters, user-defined pieces, no bytes."""
+    rules = ["AB\t", "2460\t31 2E", "41\t61", "41 42\t78 20 79", "41 42 43\t20", "61 301\tE1", "D\t20",
+             "200B\t20 20", "FB03\t66 66 69", "4E2D\t4E2D 20 4E2D", "1F600\t3A 29", "E9\t65 301"]
+    with tempfile.TemporaryDirectory() as folder:
+        text, table = pathlib.Path(folder) / "corpus.txt", pathlib.Path(folder) / "rules.tsv"
+        text.write_text("\n".join(c.translate({ord(x): " " for x in "\n\r\0"}) for c in corpus), encoding="utf-8")
+        table.write_text("\n".join(rules) + "\n", encoding="utf-8")
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(text), model_prefix=f"{folder}/m", model_type="unigram", vocab_size=1500,
+            character_coverage=0.98, num_threads=1, minloglevel=2, normalization_rule_tsv=str(table),
+            user_defined_symbols=["<|im", "<|im_start|>", "er ", "  ", "the", " th"])
+        data = (pathlib.Path(folder) / "m.model").read_bytes()
+    (OUT / "spm_unigram.model").write_bytes(data)
+
+
 def converted(model):
     """The tokenizer.json that transformers makes of a SentencePiece model of LLaMA's kind."""
     with tempfile.TemporaryDirectory() as folder:
@@ -443,7 +459,10 @@ def main():
     references = {}
     for name in [k.__name__ for k in KINDS] + ["spm_converted"]:
         references[name] = HuggingFace(Tokenizer.from_file(str(OUT / f"{name}.json")))
-    references["spm_bpe"] = SentencePiece(OUT / "spm_bpe.model")
+    if "--train" in sys.argv[1:] or not (OUT / "spm_unigram.model").exists():
+        train_unigram(corpus)
+    for name in ["spm_bpe", "spm_unigram"]:
+        references[name] = SentencePiece(OUT / f"{name}.model")
     write("fragments.json", FRAGMENTS)
     write("goldens.json", {
         "versions": {"tokenizers": tokenizers.__version__, "transformers": transformers.__version__,
