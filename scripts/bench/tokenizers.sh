@@ -19,7 +19,7 @@ shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 gzip -dc "$text" >"$work/corpus.txt"
-spm_train --input="$work/corpus.txt" --model_prefix="$work/unigram" --model_type=unigram --vocab_size=8000 \
-  --input_sentence_size=20000 --num_threads=1 --minloglevel=2 2>/dev/null
+spm_train --input="$work/corpus.txt" --model_prefix="$work/unigram" --model_type=unigram --vocab_size=8000 --hard_vocab_limit=false \
+  --input_sentence_size=20000 --num_threads=1 --minloglevel=2 >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 rm "$work/corpus.txt"
 OMP_NUM_THREADS=1 taskset -c 0 "${PYTHON:-python3}" "$here/../check_tokenizers.py" --speed --text "$text" "$@" "$work/unigram.model"
