@@ -59,7 +59,8 @@ constexpr const char* kMerge = "; merge the adapter with PEFT and use the merged
 
 std::map<std::string, std::string> metadata(const AdapterConfig& c, const AdapterBase& base) {
   std::map<std::string, std::string> data = {{"mora.method", c.method}};
-  if (!base.sha256.empty()) data["base_hash"] = base.sha256;
+  if (!base.sha256.empty()) data[adapters::kBaseHash] = base.sha256;
+  if (!base.sample.empty()) data[adapters::kBaseSample] = base.sample;
   if (c.method != "mora") return data;
   data["mora.operator"] = c.operation;
   if (c.operation == "sharing") data["mora.grouping"] = c.grouping;
@@ -77,6 +78,12 @@ fs::path adapter_tensors(const fs::path& folder) {
          "the adapter with PEFT, which writes adapter_model.safetensors");
   }
   return file;
+}
+
+bool may_belong_to(const fs::path& adapter, const SafetensorsFolder& base) {
+  const SafetensorsFile file(adapter_tensors(adapter));
+  const auto noted = file.metadata().find(adapters::kBaseSample);
+  return noted == file.metadata().end() || noted->second == tensors_sample_sha256(base);
 }
 
 std::string adapter_tensor_name(const std::string& parameter) {

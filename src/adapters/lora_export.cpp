@@ -156,8 +156,10 @@ void save_lora(const fs::path& folder, const AdapterFolder& adapter, const fs::p
   }
   std::map<std::string, std::string> metadata = {{"mora.method", "lora"}};
   const SafetensorsFile from(source / "adapter_model.safetensors");
-  const auto hash = from.metadata().find("base_hash");
-  if (hash != from.metadata().end()) metadata.insert(*hash);
+  for (const char* key : {adapters::kBaseHash, adapters::kBaseSample}) {
+    const auto noted = from.metadata().find(key);
+    if (noted != from.metadata().end()) metadata.insert(*noted);
+  }
   write_safetensors(folder / "adapter_model.safetensors", std::span<const StoredTensor>(tensors),
                     metadata);
 }

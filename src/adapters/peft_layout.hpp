@@ -14,6 +14,9 @@ namespace mora::adapters {
 inline constexpr std::string_view kPrefix = "base_model.model.";
 inline constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
 
+// Our own metadata about the base: AdapterBase::sha256 and AdapterBase::sample.
+inline constexpr const char *kBaseHash = "base_hash", *kBaseSample = "mora.base_sample";
+
 // adapter_config.json: the key set of the authors' fork (peft 0.9.0 and two keys); LoRA leaves the
 // fork's two keys out. Sorts its keys, as PEFT does.
 nlohmann::json peft_config(const AdapterConfig& config, const std::string& base_model);

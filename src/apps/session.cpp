@@ -6,9 +6,24 @@
 #include <new>
 
 #include "mora/adapters/adapters.hpp"
+#include "mora/adapters/files.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::apps {
+
+namespace {
+
+// Not an error: the base may be the same in another type. Merging, which makes files, refuses.
+void warn_of_other_base(const RunConfig& config) {
+  const std::filesystem::path& adapter = config.adapter.file.folder;
+  if (adapter.empty() || may_belong_to(adapter, SafetensorsFolder(config.model.path))) return;
+  std::fprintf(stderr,
+               "warning: %s: other weights, or in another type, than the adapter %s was trained "
+               "on; if it is another model, the results mean nothing: give the adapter's own\n",
+               config.model.path.c_str(), adapter.c_str());
+}
+
+}  // namespace
 
 std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
   if (engine.threads > 0) set_thread_count(static_cast<int>(engine.threads));
@@ -51,6 +66,7 @@ Session::Session(RunConfig run, Training weights)
   if (scratch) {
     store->initialise(seed);
   } else {
+    warn_of_other_base(config);
     load_weights(*store, llama, m.path);
     store->initialise(seed, ".lora_");
   }

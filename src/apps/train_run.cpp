@@ -93,7 +93,9 @@ class Run {
     return {.model = session_.model->config(),
             .adapter = session_.config.adapter,
             .store = *session_.store,
-            .base = {session_.config.model.path.string(), ""},
+            .base = {.name = session_.config.model.path.string(),
+                     .sha256 = "",
+                     .sample = identity_.base_sample},
             .tokenizer = session_.tokenizer_path};
   }
   TrainedModel to_save() const;
@@ -206,10 +208,12 @@ bool Run::save_due(int64_t step, int64_t total) const {
          (t.save_steps > 0 && step == total);
 }
 
-// Beside the first steps, on a thread of its own: the weights of a large model take seconds.
+// Beside the first steps: the weights of a large model take seconds. One thread, which is enough
+// before the first save and leaves the others to the steps.
 void Run::hash_base() {
   if (config().adapter.method == "full" || config().model.path.empty()) return;
   base_hash_ = std::async(std::launch::async, [folder = config().model.path] {
+    set_thread_count(1);  // of this thread's own parallel regions
     return tensors_sha256(SafetensorsFolder(folder));
   });
 }

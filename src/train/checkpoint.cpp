@@ -57,6 +57,7 @@ Json to_json(const TrainingState& s) {
             {"tokens", s.window.tokens}}},
           {"metrics_bytes", s.metrics_bytes},
           {"data_sha256", s.identity.data_sha256},
+          {"base_sample", s.identity.base_sample},
           {"settings", s.identity.settings}};
 }
 
@@ -76,7 +77,9 @@ TrainingState read_state(const fs::path& file) {
                                  .steps = count(window.at("steps")),
                                  .tokens = count(window.at("tokens"))},
                       .metrics_bytes = count(json.at("metrics_bytes")),
-                      .identity = {{}, json.at("data_sha256").string()}};
+                      .identity = {.settings = {},
+                                   .data_sha256 = json.at("data_sha256").string(),
+                                   .base_sample = json.at("base_sample").string()}};
   for (const auto& [name, value] : json.at("settings").members())
     state.identity.settings[name] = value.string();
   return state;
@@ -94,6 +97,9 @@ void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const 
   }
   if (changes.empty() && saved.data_sha256 != now.data_sha256)
     tell("the training examples", saved.data_sha256.substr(0, 16), now.data_sha256.substr(0, 16));
+  if (changes.empty() && saved.base_sample != now.base_sample)
+    tell("the weights in model.path", saved.base_sample.substr(0, 16),
+         now.base_sample.substr(0, 16));
   if (changes.empty()) return;
   fail(ErrorKind::usage, checkpoint.string(),
        ": the run cannot go on exactly, because these are not the same:", changes,

@@ -6,6 +6,7 @@
 
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
+#include "mora/io/safetensors_folder.hpp"
 #include "mora/io/sha256.hpp"
 
 namespace mora {
@@ -52,7 +53,11 @@ void set_aside(const std::filesystem::path& checkpoint, const Warn& warn) {
 }  // namespace
 
 RunIdentity identity_of(const RunConfig& config, const ExampleSource& data) {
-  RunIdentity identity{{}, hash_of(data)};
+  const std::filesystem::path& base = config.model.path;
+  RunIdentity identity{
+      .settings = {},
+      .data_sha256 = hash_of(data),
+      .base_sample = base.empty() ? "" : tensors_sample_sha256(SafetensorsFolder(base))};
   const Json flat = parse_json(to_json_text(config), "the configuration").flatten();
   for (const auto& [pointer, value] : flat.items()) {
     if (matters(pointer)) identity.settings[dotted(pointer)] = dump_json(value);

@@ -9,14 +9,16 @@
 #include <string>
 
 #include "mora/config/run_config.hpp"
+#include "mora/io/safetensors_folder.hpp"
 #include "mora/nn/parameter.hpp"
 
 namespace mora {
 
 // The model that an adapter was trained on, as its files name it.
 struct AdapterBase {
-  std::string name;    // base_model_name_or_path
-  std::string sha256;  // tensors_sha256 of its weights, metadata "base_hash"; empty: not noted
+  std::string name;         // base_model_name_or_path
+  std::string sha256;       // tensors_sha256 of its weights, metadata "base_hash"; empty: not noted
+  std::string sample = {};  // tensors_sample_sha256, metadata "mora.base_sample"; empty: not noted
 };
 
 // Writes both files into an existing folder. `config` is a run's own.
@@ -26,6 +28,10 @@ void save_adapter(const std::filesystem::path& folder, const AdapterConfig& conf
 // What kind of adapter a folder holds, with PEFT's rules for which modules are meant. Error(data)
 // names file and key of anything that this program cannot apply exactly.
 AdapterConfig read_adapter_config(const std::filesystem::path& folder);
+
+// False when the adapter's files note a sample of other weights than `base` holds. Looks at a few
+// KiB of each tensor; merging compares all of them.
+bool may_belong_to(const std::filesystem::path& adapter, const SafetensorsFolder& base);
 
 // Whether the folder that a configuration was read from has the tensors that the store's adapter
 // parameters and modules_to_save ask for, before memory is given to them. Lists all missing,

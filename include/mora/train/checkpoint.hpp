@@ -24,6 +24,7 @@ namespace mora {
 struct RunIdentity {
   std::map<std::string, std::string> settings;  // "train.learning_rate" -> "0.003"
   std::string data_sha256;                      // of the training examples
+  std::string base_sample = {};  // tensors_sample_sha256 of the model's folder; empty: none
 
   bool operator==(const RunIdentity&) const = default;
 };
