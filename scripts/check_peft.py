@@ -4,7 +4,8 @@
 Ours: adapters are trained on MODEL_DIR for some steps; PEFT loads LoRA and rsLoRA as they are and MoRA as
 the LoRA that `mora-convert adapter --to lora` makes of it, and its logits (256 tokens) and greedy
 continuation (64) must be those of our programs with the adapter as trained, and as converted.
-Theirs: PEFT writes adapters of other settings, which our programs load.
+Theirs: PEFT writes adapters of other settings, which our programs load, merge, and make plain LoRAs of,
+which PEFT loads again.
 
 Needs the environment of tests/golden/README.md. MORA_BUILD names the build folder (default: build).
 Exit code 1 when anything differs by 1e-4 of the largest logit, or in a token.
@@ -41,6 +42,8 @@ THEIRS = {
     "all-linear, saved norms": dict(r=2, target_modules="all-linear", exclude_modules=["o_proj"],
                                     modules_to_save=["norm"]),
     "layers": dict(r=4, target_modules=ATTENTION, layers_to_transform=[0, 2], layers_pattern="layers"),
+    "one layer, rsLoRA": dict(r=4, target_modules=["up_proj"], layers_to_transform=1, use_rslora=True),
+    "saved block": dict(r=4, target_modules=["q_proj"], modules_to_save=["layers.0.mlp"]),
 }
 
 
@@ -63,7 +66,8 @@ def train(model_dir, folder, adapter):
 def compare(what, model_dir, model, ids, adapter, work):
     golden = work / "golden.safetensors"
     write_safetensors(golden, golden_of(model, ids), command="check_peft.py")
-    done = subprocess.run([BUILD / "mora-check-model", model_dir, golden, adapter], capture_output=True, text=True)
+    command = [BUILD / "mora-check-model", model_dir, golden] + ([adapter] if adapter else [])
+    done = subprocess.run(command, capture_output=True, text=True)
     print(f"{what}: {done.stdout or done.stderr}", end="", flush=True)
     return done.returncode == 0
 
@@ -96,9 +100,16 @@ def main():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+        subprocess.run(["rm", "-rf", work / "theirs", work / "converted", work / "merged"], check=True)
         model.save_pretrained(work / "theirs")
         fine &= compare(f"PEFT's {name}", model_dir, model, ids, work / "theirs", work)
-        subprocess.run(["rm", "-rf", work / "theirs"], check=True)
+        run(BUILD / "mora-convert", "merge", "--model", model_dir, "--adapter", work / "theirs", "--out",
+            work / "merged", "--dtype", "float32")
+        fine &= compare(f"PEFT's {name}, merged", work / "merged", model, ids, None, work)
+        run(BUILD / "mora-convert", "adapter", "--to", "lora", "--adapter", work / "theirs", "--model", model_dir,
+            "--out", work / "converted")
+        again = PeftModel.from_pretrained(base(), work / "converted")
+        fine &= compare(f"PEFT's {name}, converted and loaded by PEFT", model_dir, again, ids, work / "theirs", work)
     sys.exit(0 if fine else 1)
 
 

@@ -33,9 +33,12 @@ Matrix random_matrix(int64_t rows, int64_t columns, std::mt19937& random) {
 // A PEFT folder for the embedded base, in `adapter`; its B and A by module.
 struct PeftFolder : TemporaryFolder {
   std::map<std::string, Matrix> a, b;
-  Json config = {
-      {"peft_type", "LORA"}, {"r", 4},         {"rank_pattern", {{"down_proj", 2}}},
-      {"lora_alpha", 16},    {"bias", "none"}, {"target_modules", {"q_proj", "down_proj"}}};
+  Json config = {{"peft_type", "LORA"},
+                 {"r", 4},
+                 {"rank_pattern", {{"down_proj", 2}}},
+                 {"lora_alpha", 16},
+                 {"bias", "none"},
+                 {"target_modules", {"0.self_attn.q_proj", "5.mlp.down_proj"}}};
 
   PeftFolder() {
     std::mt19937 random(5);
@@ -131,7 +134,8 @@ TEST_CASE("the update of every matrix is PEFT's") {
       {R"({"alpha_pattern": {"layers.0.self_attn.q_proj": 1, "q_proj": 2}, "lora_alpha": 8})", 0.25,
        4},
       {R"({"alpha_pattern": {"proj": 1}, "lora_alpha": 8})", 2, 4},
-      {R"({"alpha_pattern": {"q_.*": 3}, "target_modules": ".*(q|down)_proj"})", 0.75, 8},
+      {R"({"alpha_pattern": {"q_.*": 3}, "target_modules": ".*(0.self_attn.q|5.mlp.down)_proj"})",
+       0.75, 8},
       {R"({"use_rslora": true, "alpha_pattern": {"down_proj": 6}, "lora_alpha": 2})", 1,
        6 / std::sqrt(2.0)}};
   for (const Case& each : cases) {
@@ -169,7 +173,7 @@ TEST_CASE("adapters that a LoRA in GGUF cannot express are refused") {
       {"layer_replication", Json::array({Json::array({0, 1})})},
       {"alpha_pattern", Json({{"q_(", 3}})},
       {"rank_pattern", Json({{"down_proj", 3}})},
-      {"target_modules", Json::array({"q_proj"})},
+      {"target_modules", Json::array({"0.self_attn.q_proj"})},
       {"lora_alpha", 0},
       {"lora_alpha", "16"}};
   for (const auto& setting : settings) {
@@ -201,7 +205,13 @@ TEST_CASE("tensors that are no pairs for matrices of the base are refused") {
   refused([&](PeftFolder& f) { f.a[kQ] = random_matrix(3, 128, random); }, "does not fit");
   refused([&](PeftFolder& f) { f.b[kQ] = random_matrix(64, 4, random); }, "does not fit");
   refused([](PeftFolder& f) { f.b[kQ].values[3] = NAN; }, "holds a value");
-  refused([](PeftFolder& f) { f.a.clear(), f.b.clear(); }, "no LoRA");
+  refused([](PeftFolder& f) { f.a.erase(kQ), f.b.erase(kQ); }, "q_proj.lora_A.weight");
+  refused(
+      [](PeftFolder& f) {
+        f.config["target_modules"] = Json::array({"nothing"});
+        f.a.clear(), f.b.clear();
+      },
+      "no LoRA");
   for (const char* name :
        {"model.layers.6.self_attn.q_proj", "lm_head", "model.embed_tokens", "x"}) {
     INFO(name);

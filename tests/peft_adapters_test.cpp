@@ -13,8 +13,10 @@
 #include "io/json.hpp"
 #include "mora/adapters/adapters.hpp"
 #include "mora/adapters/files.hpp"
+#include "mora/adapters/lora_export.hpp"
 #include "mora/eval/logits.hpp"
 #include "mora/io/file.hpp"
+#include "mora/report/inspect.hpp"
 #include "temporary_folder.hpp"
 
 namespace mora::testing {
@@ -36,7 +38,9 @@ struct Case {
     const std::string begin = name + ".tensors.";
     for (const auto& [key, info] : goldens.tensors()) {
       if (!key.starts_with(begin)) continue;
-      const DType dtype = info.dtype == "BF16" ? DType::bf16 : DType::f32;
+      const DType dtype = info.dtype == "BF16"  ? DType::bf16
+                          : info.dtype == "F16" ? DType::f16
+                                                : DType::f32;
       memory.push_back(read_tensor(goldens, key, dtype));
       tensors.push_back({key.substr(begin.size()), memory.back().view()});
     }
@@ -78,25 +82,35 @@ struct Adapted {
   }
 };
 
-void check_goldens(const std::string& file, const std::string& base, double tolerance) {
+const char* const kBase = "llama_adapters";
+
+void check_goldens(const std::string& file, double tolerance) {
   const SafetensorsFile goldens(golden_folder() / file);
   const std::vector<int32_t> ids = read_ints(goldens, "input_ids");
   const auto backend = make_cpu_backend(MatmulProvider::automatic);
-  std::map<std::string, double> errors;
+  int count = 0;
   for (const std::string& name : names(goldens)) {
     INFO(file << ": " << name);
     const Case each(goldens, name);
     each.write();
-    const Adapted adapted(golden_folder() / base, each.folder.path());
-    const OwnedTensor logits = sequence_logits(adapted.model, adapted.store, ids, *backend);
-    const double error = relative_error(logits.view(), read_doubles(goldens, name + ".logits"));
-    CHECK(error < tolerance);
-    errors[name] = error;
+    const auto error = [&](const fs::path& adapter) {
+      const Adapted adapted(golden_folder() / kBase, adapter);
+      const OwnedTensor logits = sequence_logits(adapted.model, adapted.store, ids, *backend);
+      return relative_error(logits.view(), read_doubles(goldens, name + ".logits"));
+    };
+    CHECK(error(each.folder.path()) < tolerance);
+    ++count;
+    const AdapterFolder folder(each.folder.path(), golden_folder() / kBase);
+    if (folder.config().operation == "rotation") continue;
+    // The LoRA that is made of it is the same function, and has all that it replaces.
+    fs::create_directory(each.folder / "lora");
+    save_lora(each.folder / "lora", folder, each.folder.path(), lora_layers(folder, 0));
+    CHECK(error(each.folder / "lora") < tolerance);
   }
-  CHECK(errors.size() >= 11);
+  CHECK(count >= 14);
 }
 
-std::string refusal(const Case& changed, const std::string& base = "llama_untied") {
+std::string refusal(const Case& changed, const std::string& base = kBase) {
   changed.write();
   return message_of(ErrorKind::data,
                     [&] { Adapted adapted(golden_folder() / base, changed.folder.path()); });
@@ -111,11 +125,11 @@ bool has(const std::string& text, const std::string& part) {
 TEST_SUITE_BEGIN("peft_adapters");
 
 TEST_CASE("stock PEFT's adapters give its logits") {
-  check_goldens("adapters_peft.safetensors", "llama_untied", 1e-5);
+  check_goldens("adapters_peft.safetensors", 1e-5);
 }
 
 TEST_CASE("the authors' fork's adapters give its logits, MoRA of every type") {
-  check_goldens("adapters_fork.safetensors", "llama_tied", 1e-5);
+  check_goldens("adapters_fork.safetensors", 1e-5);
 }
 
 TEST_CASE("configurations are understood, or refused by key") {
@@ -192,9 +206,17 @@ TEST_CASE("configurations are understood, or refused by key") {
       {"alpha_pattern", Json({{"q_proj", nullptr}}), "/alpha_pattern"},
       {"alpha_pattern", Json({{"[", 1}}), "/alpha_pattern"},
       {"modules_to_save", Json::array({"lm_head"}), "missing"},
+      {"modules_to_save", Json::array({"norm"}), "missing: base_model.model.model.layers.1.input_"},
+      {"modules_to_save", Json::array({"0.mlp"}),
+       "missing: base_model.model.model.layers.0.mlp.up_"},
+      {"modules_to_save", Json::array({"proj"}), "missing"},
+      {"modules_to_save", Json::array({""}), "/modules_to_save"},
+      {"modules_to_save", Json::array({"("}), "does not compile"},
       {"modules_to_save", "lm_head", "/modules_to_save"},
+      {"base_model_name_or_path", 3, "/base_model_name_or_path"},
+      {"target_modules", "a{2, 3}", "not supported"},
   };
-  CHECK(cases.size() > 60);
+  CHECK(cases.size() > 65);
   for (const Bad& bad : cases) {
     INFO(bad.key << ": " << bad.value.dump());
     Case each(goldens, "plain");
@@ -202,6 +224,7 @@ TEST_CASE("configurations are understood, or refused by key") {
     const std::string message = refusal(each);
     CHECK_MESSAGE(has(message, bad.part), message);
     CHECK(has(message, each.folder.path().string()));
+    if (!has(message, "does not fit the model")) CHECK(!has(message, "\n"));
   }
   for (const auto& [key, value] :
        std::initializer_list<std::pair<const char*, Json>>{{"something_new", false},
@@ -216,7 +239,7 @@ TEST_CASE("configurations are understood, or refused by key") {
     Case each(goldens, "plain");
     each.config[key] = value;
     each.write();
-    CHECK_NOTHROW(Adapted(golden_folder() / "llama_untied", each.folder.path()));
+    CHECK_NOTHROW(Adapted(golden_folder() / kBase, each.folder.path()));
   }
 }
 
@@ -228,13 +251,14 @@ TEST_CASE("tensors that do not fit are listed, with what they are") {
     each.add(name, std::move(shape));
     return refusal(each);
   };
-  CHECK(has(with(q + ".lora_magnitude_vector", {32}), "DoRA"));
-  CHECK(has(with(q + ".lora_B.bias", {32}), "biases"));
-  CHECK(has(with("base_model.model.model.embed_tokens.lora_embedding_A", {2, 97}), "embedding"));
-  CHECK(has(with("base_model.model.lm_head.lora_A.weight", {2, 32}), "lm_head"));
-  CHECK(has(with("base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight", {2, 32}),
+  CHECK(has(with(q + ".lora_magnitude_vector", {24}), "DoRA"));
+  CHECK(has(with(q + ".lora_B.bias", {24}), "biases"));
+  CHECK(has(with(q + ".weight", {24, 24}), "unexpected: " + q + ".weight"));
+  CHECK(has(with("base_model.model.model.embed_tokens.lora_embedding_A", {2, 37}), "embedding"));
+  CHECK(has(with("base_model.model.lm_head.lora_A.weight", {2, 24}), "lm_head"));
+  CHECK(has(with("base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight", {2, 24}),
             "unexpected"));
-  CHECK(has(with("base_model.model.lm_head.weight", {98, 32}), "wrong shape"));
+  CHECK(has(with("base_model.model.lm_head.weight", {38, 24}), "wrong shape"));
   Case each(goldens, "plain");
   each.find(q + ".lora_A.weight").tensor.as<float>()[3] = INFINITY;
   CHECK(has(refusal(each), "not finite"));
@@ -246,6 +270,37 @@ TEST_CASE("tensors that do not fit are listed, with what they are") {
   fs::rename(pickle.folder / "adapter_model.safetensors", pickle.folder / "adapter_model.bin");
   CHECK(has(message_of(ErrorKind::data, [&] { read_adapter_config(pickle.folder.path()); }),
             "pickle"));
+}
+
+TEST_CASE("a folder is read without its model, with what it replaces") {
+  const SafetensorsFile goldens(golden_folder() / "adapters_peft.safetensors");
+  const fs::path base = golden_folder() / kBase;
+  Case each(goldens, "saved_output");
+  each.write();
+  for (const fs::path& model : {fs::path(), base}) {
+    const AdapterFolder folder(each.folder.path(), model);
+    CHECK(folder.layers().size() == 2);
+    CHECK(folder.replaced() ==
+          std::vector<std::string>{"lm_head.weight", "model.embed_tokens.weight"});
+    const Inspection report =
+        inspect({.path = each.folder.path(), .other = {}, .model = model, .top = 1});
+    CHECK(has(report.text, "in place of the base's: lm_head.weight model.embed_tokens.weight"));
+    CHECK(has(report.text, "model.layers.1.self_attn.q_proj"));
+  }
+  const auto problem = [&](Case& changed, const fs::path& model) {
+    changed.write();
+    return message_of(ErrorKind::data, [&] { AdapterFolder(changed.folder.path(), model); });
+  };
+  each.add("base_model.model.model.norm.weight", {24, 1, 1, 1, 1});
+  CHECK(has(problem(each, ""), "norm.weight"));
+  CHECK(has(problem(each, base), "norm.weight"));
+  Case lost(goldens, "plain");
+  const std::string v = "base_model.model.model.layers.0.self_attn.v_proj.lora_";
+  std::erase_if(lost.tensors, [&](const NamedTensor& t) { return t.name.starts_with(v); });
+  CHECK(has(problem(lost, base), v));
+  lost.add("base_model.model.lm_head.lora_A.weight", {2, 24});
+  lost.add("base_model.model.lm_head.lora_B.weight", {37, 2});
+  CHECK(has(problem(lost, ""), "lm_head"));
 }
 
 TEST_CASE("an embedding that is also the output is not replaced") {

@@ -159,22 +159,43 @@ bool is_tied_embedding(const ParameterStore& store, const std::string& parameter
                               [](const Parameter& p) { return p.name == "lm_head.weight"; });
 }
 
-bool is_saved(const AdapterConfig& config, const std::string& parameter) {
-  const std::string_view module = std::string_view(parameter).substr(0, parameter.rfind('.'));
-  return std::ranges::any_of(config.file.modules_to_save, [&](const std::string& saved) {
-    return adapters::ends_with_module(module, saved);
-  });
+// PEFT saves every module whose path ends in one of these texts ("norm" also means
+// "input_layernorm"), with all that is in it.
+bool is_saved(const AdapterConfig& config, const std::string& tensor) {
+  for (size_t dot = tensor.find('.'); dot != tensor.npos; dot = tensor.find('.', dot + 1)) {
+    const std::string_view module = std::string_view(tensor).substr(0, dot);
+    if (std::ranges::any_of(config.file.modules_to_save,
+                            [&](const std::string& saved) { return module.ends_with(saved); }))
+      return true;
+  }
+  return false;
+}
+
+std::string module_of(const std::string& parameter) {
+  return parameter.substr(0, parameter.rfind('.'));
+}
+
+// The layers that have an adapter.
+std::set<std::string> adapted_modules(const ParameterStore& store) {
+  std::set<std::string> modules;
+  for (const Parameter& p : store.all()) {
+    if (p.name.ends_with(kA)) modules.insert(p.name.substr(0, p.name.size() - kA.size()));
+  }
+  return modules;
 }
 
 void check_names(const SafetensorsFile& file, const AdapterConfig* config,
                  const ParameterStore& store) {
   std::string problems;
   std::set<std::string> expected;
+  const std::set<std::string> adapted = adapted_modules(store);
   for (const Parameter& p : store.all()) {
     const std::string name = adapter_tensor_name(p.name);
-    if (!is_adapter_parameter(p) && !file.contains(name) &&
-        (config == nullptr || !is_saved(*config, p.name)))
-      continue;
+    if (!is_adapter_parameter(p)) {
+      const bool saved = config != nullptr && is_saved(*config, name);
+      if (!saved && !file.contains(name)) continue;
+      if (!saved && adapted.contains(module_of(p.name))) continue;  // unexpected: PEFT ignores it
+    }
     expected.insert(name);
     problems += problem_of(file, name, p);
     if (is_tied_embedding(store, p.name)) {

@@ -14,13 +14,11 @@ class Lora final : public Adapter, public Factored {
   Lora(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
       : path_(scope.path()),
         dropout_(config.lora_dropout),
+        scale_(lora_scale(config)),
         a_(scope.parameter("lora_A.weight", {config.r, in},
                            {Init::Kind::uniform, 1.0 / std::sqrt(double(in))}, Training::trained)),
         b_(scope.parameter("lora_B.weight", {out, config.r}, {Init::Kind::zeros},
-                           Training::trained)) {
-    const auto r = static_cast<double>(config.r);
-    scale_ = config.lora_alpha / (config.use_rslora ? std::sqrt(r) : r);
-  }
+                           Training::trained)) {}
 
   Var delta(Context& context, Var x) const override {
     return up(context, down(context, input_dropout(context, x, dropout_, path_)));
@@ -46,6 +44,11 @@ class Lora final : public Adapter, public Factored {
 std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in,
                                    int64_t out) {
   return std::make_unique<Lora>(config, scope, in, out);
+}
+
+double lora_scale(const AdapterConfig& config) {
+  const auto r = static_cast<double>(config.r);
+  return config.lora_alpha / (config.use_rslora ? std::sqrt(r) : r);
 }
 
 int64_t lora_parameters(const AdapterConfig& config, int64_t in, int64_t out) {

@@ -7,6 +7,7 @@
 
 #include "adapters/peft_layout.hpp"
 #include "io/json.hpp"
+#include "mora/adapters/files.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/text.hpp"
 
@@ -16,9 +17,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Which layers an adapter is for, in PEFT's words.
+// Which layers an adapter is for, and which it replaces, in PEFT's words.
 constexpr const char* kSelection[] = {"target_modules", "exclude_modules", "layers_to_transform",
-                                      "layers_pattern"};
+                                      "layers_pattern", "modules_to_save"};
 
 void require_finite(const Linear& linear, const Tensor& tensor) {
   if (is_finite(tensor)) return;
@@ -94,6 +95,21 @@ StoredTensor tensor_of(const LoraLayer& layer, std::string_view suffix) {
           }};
 }
 
+// The source's selection of layers.
+void copy_selection(const fs::path& source, const AdapterFolder& adapter, nlohmann::json& json) {
+  const fs::path file = source / "adapter_config.json";
+  const Json old = parse_json(read_file(file, size_t{16} << 20), file.string());
+  for (const char* key : kSelection) {
+    if (old.contains(key)) json[key] = nlohmann::json(old.at(key));
+  }
+  const AdapterFile& rules = adapter.config().file;
+  if (rules.rules == AdapterFile::Rules::peft || rules.layers_to_transform.empty()) return;
+  // Stock PEFT reads the fork's patterns of layers a little otherwise; it gets names in full.
+  json["target_modules"] = nlohmann::json::array();
+  for (const Linear& linear : adapter.layers()) json["target_modules"].push_back(linear.path());
+  json["layers_to_transform"] = json["layers_pattern"] = nullptr;
+}
+
 int64_t most_frequent_rank(const std::vector<LoraLayer>& layers) {
   std::map<int64_t, int64_t> counts;
   for (const LoraLayer& layer : layers) ++counts[layer.rank];
@@ -142,11 +158,7 @@ void save_lora(const fs::path& folder, const AdapterFolder& adapter, const fs::p
   config.use_rslora = false;
   nlohmann::json json = adapters::peft_config(config, adapter.base_name());
   json["rank_pattern"] = json["alpha_pattern"] = pattern_of(layers, config.r);
-  const fs::path old_config = source / "adapter_config.json";
-  const Json old = parse_json(read_file(old_config, size_t{16} << 20), old_config.string());
-  for (const char* key : kSelection) {
-    if (old.contains(key)) json[key] = nlohmann::json(old.at(key));
-  }
+  copy_selection(source, adapter, json);
   write_file_atomically(folder / "adapter_config.json", json.dump(2) + "\n");
 
   std::vector<StoredTensor> tensors;
@@ -154,8 +166,16 @@ void save_lora(const fs::path& folder, const AdapterFolder& adapter, const fs::p
     for (const std::string_view suffix : {adapters::kA, adapters::kB})
       tensors.push_back(tensor_of(layer, suffix));
   }
+  const SafetensorsFile from(adapter_tensors(source));
+  for (const std::string& replaced : adapter.replaced()) {
+    const std::string name = adapter_tensor_name(replaced);
+    const TensorInfo& info = from.info(name);
+    tensors.push_back({.name = name,
+                       .dtype = info.dtype,
+                       .shape = info.shape,
+                       .write = [&from, name](const ByteSink& sink) { sink(from.bytes(name)); }});
+  }
   std::map<std::string, std::string> metadata = {{"mora.method", "lora"}};
-  const SafetensorsFile from(source / "adapter_model.safetensors");
   for (const char* key : {adapters::kBaseHash, adapters::kBaseSample}) {
     const auto noted = from.metadata().find(key);
     if (noted != from.metadata().end()) metadata.insert(*noted);

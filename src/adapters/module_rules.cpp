@@ -12,7 +12,8 @@ bool ends_with_module(std::string_view path, std::string_view end) {
   return path.size() == end.size() || path[path.size() - end.size() - 1] == '.';
 }
 
-std::string pattern_of_key(std::string_view key) {
+std::string pattern_of_key(std::string_view key, AdapterFile::Rules rules) {
+  if (rules == AdapterFile::Rules::authors) return str(".*\\.", key, "$");
   return str("(.*\\.)?(", key, ")$");
 }
 
@@ -21,9 +22,12 @@ std::string pattern_of_saved(std::string_view module) {
 }
 
 // The first number after such a name is the layer's.
-std::string pattern_of_layers(const std::string* layers_pattern) {
-  if (layers_pattern == nullptr) return R"(.*?\.[^.]*\.(?P<idx>\d+)\.)";
-  return str(R"((?:^|.*?\.))", *layers_pattern, R"(\.(?P<idx>\d+)\.)");
+std::string pattern_of_layers(const std::string* layers_pattern, AdapterFile::Rules rules) {
+  const bool authors = rules == AdapterFile::Rules::authors;  // theirs is the last number
+  const char* begin = authors                     ? R"(.*\.)"
+                      : layers_pattern == nullptr ? R"(.*?\.)"
+                                                  : R"((?:^|.*?\.))";
+  return str(begin, layers_pattern == nullptr ? "[^.]*" : *layers_pattern, R"(\.(?P<idx>\d+)\.)");
 }
 
 ModuleRules::ModuleRules(const AdapterConfig& config) : config_(config), module_(config) {
@@ -35,12 +39,12 @@ ModuleRules::ModuleRules(const AdapterConfig& config) : config_(config), module_
   for (const std::string& module : file.modules_to_save)
     saved_.emplace_back(pattern_of_saved(module));
   for (const std::string& pattern : file.layers_pattern)
-    layers_.emplace_back(pattern_of_layers(&pattern));
-  if (layers_.empty()) layers_.emplace_back(pattern_of_layers(nullptr));
+    layers_.emplace_back(pattern_of_layers(&pattern, file.rules));
+  if (layers_.empty()) layers_.emplace_back(pattern_of_layers(nullptr, file.rules));
   for (const auto& [key, rank] : file.rank_pattern)
-    ranks_.emplace_back(PythonRegex(pattern_of_key(key)), rank);
+    ranks_.emplace_back(PythonRegex(pattern_of_key(key, file.rules)), rank);
   for (const auto& [key, alpha] : file.alpha_pattern)
-    alphas_.emplace_back(PythonRegex(pattern_of_key(key)), alpha);
+    alphas_.emplace_back(PythonRegex(pattern_of_key(key, file.rules)), alpha);
 }
 
 bool ModuleRules::excluded(std::string_view path) const {
@@ -77,14 +81,25 @@ bool ModuleRules::targeted(std::string_view path) const {
          in_layers(path);
 }
 
-std::optional<AdapterConfig> ModuleRules::config_of(std::string_view path) const try {
-  if (excluded(path) || !targeted(path)) return std::nullopt;
-  AdapterConfig config = module_;
+void ModuleRules::apply_patterns(std::string_view path, AdapterConfig& config) const {
   const auto matches = [&](const auto& entry) { return entry.first.match(path); };
   const auto rank = std::ranges::find_if(ranks_, matches);
   if (rank != ranks_.end()) config.r = rank->second;
-  const auto alpha = std::ranges::find_if(alphas_, matches);
+  auto alpha = std::ranges::find_if(alphas_, matches);
+  if (rank != ranks_.end() && config_.file.rules == AdapterFile::Rules::authors) {
+    // Their code looks both settings up by one key, the first that matches.
+    const auto& key = config_.file.rank_pattern[static_cast<size_t>(rank - ranks_.begin())].first;
+    const auto& keys = config_.file.alpha_pattern;
+    alpha = alphas_.begin() +
+            (std::ranges::find(keys, key, &std::pair<std::string, double>::first) - keys.begin());
+  }
   if (alpha != alphas_.end()) config.lora_alpha = alpha->second;
+}
+
+std::optional<AdapterConfig> ModuleRules::config_of(std::string_view path) const try {
+  if (excluded(path) || !targeted(path)) return std::nullopt;
+  AdapterConfig config = module_;
+  apply_patterns(path, config);
   return config;
 } catch (const Error& error) {
   fail(error.kind(), (config_.file.folder / "adapter_config.json").string(), ": ", error.what());

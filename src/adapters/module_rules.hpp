@@ -1,6 +1,6 @@
 // Which modules an adapter changes, and how each: a configuration's lists and patterns resolved
 // against the paths of modules, by PEFT's rules (tuners_utils.check_target_module_exists,
-// other.get_pattern_key).
+// other.get_pattern_key) or those of the MoRA authors' fork (lora/model.py:144-148).
 #pragma once
 
 #include <optional>
@@ -18,9 +18,11 @@ namespace mora::adapters {
 bool ends_with_module(std::string_view path, std::string_view end);
 
 // PEFT's own patterns around those of a configuration.
-std::string pattern_of_key(std::string_view key);                  // of rank_pattern, alpha_pattern
-std::string pattern_of_saved(std::string_view module);             // of modules_to_save
-std::string pattern_of_layers(const std::string* layers_pattern);  // null: any list of layers
+// of rank_pattern, alpha_pattern
+std::string pattern_of_key(std::string_view key, AdapterFile::Rules rules);
+std::string pattern_of_saved(std::string_view module);  // of modules_to_save
+// null: any list of layers
+std::string pattern_of_layers(const std::string* layers_pattern, AdapterFile::Rules rules);
 
 class ModuleRules {
  public:
@@ -36,6 +38,7 @@ class ModuleRules {
   bool excluded(std::string_view path) const;
   bool targeted(std::string_view path) const;
   bool in_layers(std::string_view path) const;
+  void apply_patterns(std::string_view path, AdapterConfig& config) const;
 
   AdapterConfig config_;
   AdapterConfig module_;  // what all modules share

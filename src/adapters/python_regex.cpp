@@ -15,7 +15,7 @@ namespace mora::adapters {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 1 << 14;
-constexpr uint32_t kMatchSteps = 20'000;  // a name of a module needs a few hundred
+constexpr uint32_t kMatchSteps = 100'000;  // a name of a module needs a few hundred
 constexpr uint32_t kHeapLimitKilobytes = 1 << 14;
 
 bool is_letter_or_zero(char c) {
@@ -41,7 +41,7 @@ class SyntaxCheck {
           group();
           break;
         case '{':
-          if (starts_with("{,")) refuse(2);
+          repetition();
           break;
         default:
           break;
@@ -53,6 +53,13 @@ class SyntaxCheck {
  private:
   bool starts_with(std::string_view text) const { return pattern_.substr(at_).starts_with(text); }
   void refuse(size_t bytes) { fault_ = pattern_.substr(at_, bytes); }
+
+  // "{,3}" and "{2, 3}": counts for the one, text for the other.
+  void repetition() {
+    const size_t end = pattern_.find_first_not_of("0123456789, ", at_ + 1);
+    const std::string_view counts = pattern_.substr(at_, end == pattern_.npos ? end : end - at_);
+    if (counts.starts_with("{,") || counts.find(' ') != counts.npos) refuse(counts.size() + 1);
+  }
 
   void escape(std::string_view letters) {
     const char next = at_ + 1 < pattern_.size() ? pattern_[at_ + 1] : '0';

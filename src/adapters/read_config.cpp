@@ -52,10 +52,10 @@ int64_t rank_of(const JsonView& value) {
 }
 
 template <class T>
-void read_patterns(const JsonView& object, T (*read)(const JsonView&),
+void read_patterns(const JsonView& object, AdapterFile::Rules rules, T (*read)(const JsonView&),
                    std::vector<std::pair<std::string, T>>& patterns) {
   for (const auto& [key, value] : object.members()) {
-    require_regex(object, adapters::pattern_of_key(key));
+    require_regex(object, adapters::pattern_of_key(key, rules));
     patterns.emplace_back(key, read(value));
   }
   if (patterns.size() > kMaxPatterns)
@@ -102,13 +102,15 @@ void read_layers_pattern(const JsonView& value, AdapterConfig& c) {
     c.file.layers_pattern = {value.string()};
   }
   for (const std::string& pattern : c.file.layers_pattern)
-    require_regex(value, adapters::pattern_of_layers(&pattern));
+    require_regex(value, adapters::pattern_of_layers(&pattern, c.file.rules));
 }
 
 void read_modules_to_save(const JsonView& value, AdapterConfig& c) {
   c.file.modules_to_save = strings(value);
-  for (const std::string& module : c.file.modules_to_save)
+  for (const std::string& module : c.file.modules_to_save) {
+    if (module.empty()) value.wrong("a name is empty");
     require_regex(value, adapters::pattern_of_saved(module));
+  }
 }
 
 // Some ways to begin move a part of the base's weights into the adapter; PEFT writes "true" here
@@ -150,13 +152,18 @@ const std::map<std::string, ReadKey, std::less<>>& known_keys() {
       {"layers_to_transform", read_layers_to_transform},
       {"layers_pattern", read_layers_pattern},
       {"rank_pattern",
-       [](const JsonView& v, AdapterConfig& c) { read_patterns(v, rank_of, c.file.rank_pattern); }},
+       [](const JsonView& v, AdapterConfig& c) {
+         read_patterns(v, c.file.rules, rank_of, c.file.rank_pattern);
+       }},
       {"alpha_pattern",
        [](const JsonView& v, AdapterConfig& c) {
          read_patterns<double>(
-             v, [](const JsonView& alpha) { return alpha.number(); }, c.file.alpha_pattern);
+             v, c.file.rules, [](const JsonView& alpha) { return alpha.number(); },
+             c.file.alpha_pattern);
        }},
       {"modules_to_save", read_modules_to_save},
+      {"base_model_name_or_path",
+       [](const JsonView& v, AdapterConfig& c) { c.file.base_model = v.string(); }},
       {"init_lora_weights", read_init},
       {"bias",
        [](const JsonView& v, AdapterConfig&) {
@@ -164,7 +171,6 @@ const std::map<std::string, ReadKey, std::less<>>& known_keys() {
        }},
       // Where the file comes from, and what matters only while PEFT trains.
       {"auto_mapping", nothing},
-      {"base_model_name_or_path", nothing},
       {"corda_config", nothing},
       {"eva_config", nothing},
       {"inference_mode", nothing},
@@ -278,6 +284,7 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
   AdapterConfig c;
   c.lora_alpha = 8;  // PEFT's default
   c.target_modules.clear();
+  if (document.contains("use_mora")) c.file.rules = AdapterFile::Rules::authors;
   for (const auto& [key, value] : json.members()) read_key(key, value, c);
   check_targets(json, c);
   if (c.method == "mora") read_operator(json, SafetensorsFile(tensors), c);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "adapters/methods.hpp"
 #include "adapters/module_rules.hpp"
 #include "adapters/peft_layout.hpp"
 #include "mora/adapters/files.hpp"
@@ -28,12 +29,6 @@ namespace {
 
 constexpr const char* kAdvice =
     ", which a LoRA in GGUF cannot express; merge it and convert the model";
-
-// What PEFT multiplies B A by.
-double scale_of(const AdapterConfig& c) {
-  const auto r = static_cast<double>(c.r);
-  return c.lora_alpha / (c.use_rslora ? std::sqrt(r) : r);
-}
 
 AdapterConfig read_lora(const fs::path& adapter) {
   AdapterConfig config = read_adapter_config(adapter);
@@ -70,7 +65,8 @@ std::vector<Lora> find_pairs(const SafetensorsFile& file, const LlamaConfig& bas
   for (const LlamaGgufTensor& t : llama_gguf_tensors(base)) {
     const std::string module = module_of(t.name);
     const std::string a = str(kPrefix, module, kA), b = str(kPrefix, module, kB);
-    if (!file.contains(a) && !file.contains(b)) continue;
+    const std::optional<AdapterConfig> own = rules.config_of(module);
+    if (!own && !file.contains(a) && !file.contains(b)) continue;
     const std::vector<int64_t>&in = file.info(a).shape, &out = file.info(b).shape;
     if (t.shape.size() != 2 || t.name == "model.embed_tokens.weight" || in.size() != 2 ||
         out.size() != 2 || in[0] != out[1] || in[0] < 1 || in[1] != t.shape[1] ||
@@ -78,13 +74,12 @@ std::vector<Lora> find_pairs(const SafetensorsFile& file, const LlamaConfig& bas
       wrong("the LoRA of ", module, " is ", file.info(a), " and ", file.info(b),
             ", which does not fit the base's ", Shape(std::span<const int64_t>(t.shape)));
     }
-    const std::optional<AdapterConfig> own = rules.config_of(module);
     if (!own) wrong(module, " is none of the target_modules of the adapter's configuration");
     if (own->r != in[0]) {
       wrong("the LoRA of ", module, " has rank ", in[0], ", but the configuration says ", own->r);
     }
     used.insert({a, b});
-    pairs.push_back({t, module, in[0], scale_of(*own)});
+    pairs.push_back({t, module, in[0], adapters::lora_scale(*own)});
   }
   for (const auto& [name, info] : file.tensors()) {
     if (!used.contains(name)) {

@@ -186,8 +186,9 @@ void add_pair(const Contents& first, const InspectOptions& options, Json& report
 
 void add_adapter(const Contents& contents, const InspectOptions& options, Json& report) {
   try {
-    add_updates(adapter_updates(contents.path(), options.model, options.threshold),
-                options.threshold, report);
+    const AdapterUpdates found = adapter_updates(contents.path(), options.model, options.threshold);
+    report["replaced"] = names_json(found.replaced);
+    add_updates(found.updates, options.threshold, report);
   } catch (const Error& error) {
     // What stands in the files has been read; that this program cannot apply it is a finding. A
     // base that the user named must be right, though.
@@ -294,20 +295,19 @@ std::string updates_text(const Json& report, int64_t top) {
 
 std::string report_text(const Json& report, int64_t top) {
   std::string text = contents_text(report);
-  if (report.contains("second")) {
-    text += str("\n", contents_text(report.at("second")));
-    const std::pair<const char*, const char*> lists[] = {
-        {"only_in_first", "only in the first"},
-        {"only_in_second", "only in the second"},
-        {"different_shape", "of another shape"},
-        {"not_compared", "of a type that is not compared"},
-        {"other_changes", "no matrix, and changed"}};
-    for (const auto& [key, title] : lists) {
-      if (report.at(key).empty()) continue;
-      text += str("\n", title, ":");
-      for (const Json& name : report.at(key)) text += str(" ", name.get<std::string>());
-      text += "\n";
-    }
+  if (report.contains("second")) text += str("\n", contents_text(report.at("second")));
+  const std::pair<const char*, const char*> lists[] = {
+      {"only_in_first", "only in the first"},
+      {"only_in_second", "only in the second"},
+      {"different_shape", "of another shape"},
+      {"not_compared", "of a type that is not compared"},
+      {"other_changes", "no matrix, and changed"},
+      {"replaced", "whole tensors in place of the base's"}};
+  for (const auto& [key, title] : lists) {
+    if (!report.contains(key) || report.at(key).empty()) continue;
+    text += str("\n", title, ":");
+    for (const Json& name : report.at(key)) text += str(" ", name.get<std::string>());
+    text += "\n";
   }
   if (report.contains("updates")) text += updates_text(report, top);
   if (report.contains("updates_problem")) {

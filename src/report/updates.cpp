@@ -131,18 +131,18 @@ std::string module_type(const std::string& module) {
   }
 }
 
-std::vector<Update> adapter_updates(const std::filesystem::path& adapter,
-                                    const std::filesystem::path& model, double threshold) {
+AdapterUpdates adapter_updates(const std::filesystem::path& adapter,
+                               const std::filesystem::path& model, double threshold) {
   const AdapterFolder folder(adapter, model);
-  std::vector<Update> updates;
+  AdapterUpdates result{.updates = {}, .replaced = folder.replaced()};
   for (const Linear& linear : folder.layers()) {
-    updates.push_back({.module = linear.path(),
-                       .out = linear.out(),
-                       .in = linear.in(),
-                       .spectrum = spectrum_of_layer(linear, threshold),
-                       .base = base_norm(folder.base(), linear.weight().name)});
+    result.updates.push_back({.module = linear.path(),
+                              .out = linear.out(),
+                              .in = linear.in(),
+                              .spectrum = spectrum_of_layer(linear, threshold),
+                              .base = base_norm(folder.base(), linear.weight().name)});
   }
-  return updates;
+  return result;
 }
 
 PairUpdates pair_updates(const Contents& first, const Contents& second, double threshold) {

@@ -32,8 +32,12 @@ struct Update {
 std::string module_type(const std::string& module);
 std::string module_of_tensor(const std::string& tensor);  // without ".weight"
 
-std::vector<Update> adapter_updates(const std::filesystem::path& adapter,
-                                    const std::filesystem::path& model, double threshold);
+struct AdapterUpdates {
+  std::vector<Update> updates;
+  std::vector<std::string> replaced;  // tensors that the adapter has whole
+};
+AdapterUpdates adapter_updates(const std::filesystem::path& adapter,
+                               const std::filesystem::path& model, double threshold);
 
 struct PairUpdates {
   std::vector<Update> updates;  // matrices of both

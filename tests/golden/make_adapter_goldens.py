@@ -5,12 +5,12 @@ authors' fork of it saves them, with the logits of the model that they make.
     env/bin/python make_adapter_goldens.py                             # stock PEFT
     PYTHONPATH=MoRA/peft-mora/src fork-env/bin/python make_adapter_goldens.py   # the fork
 
-Which one is told from the peft that is imported. Versions the committed files were made with: Python
+Run them in this order. Which one is told from the peft that is imported. Versions the committed files were made with: Python
 3.11.7, torch 2.15.0; peft 0.21.2 with transformers 5.23.0, and the fork (github.com/kongds/MoRA at
 de5df31) with transformers 4.37.2.
 
-The base is llama_untied/ (for the fork llama_tied/) beside this script; trained numbers are replaced by random ones from a fixed
-seed. Logits are computed in float64. Of each case the file holds adapter_config.json (metadata
+The base is llama_adapters/ beside this script, which the first command makes; trained numbers are
+replaced by random ones from a fixed seed. Logits are computed in float64. Of each case the file holds adapter_config.json (metadata
 "<case>.config"), the tensors ("<case>.tensors.<name>") and the logits ("<case>.logits"); "input_ids" is
 common to all.
 """
@@ -28,9 +28,10 @@ from safetensors.torch import save_file
 
 OUT = Path(__file__).resolve().parent
 FORK = "use_mora" in LoraConfig.__dataclass_fields__
-BASE = OUT / ("llama_tied" if FORK else "llama_untied")  # its transformers knows no head_dim
-IDS = torch.tensor([[5, 90, 17, 3, 3, 66, 41, 8, 29, 70, 2]])
+BASE = OUT / "llama_adapters"
+IDS = torch.tensor([[5, 30, 17, 3, 36, 11, 8, 2]])
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SHAPES = ["q_proj", "k_proj", "up_proj", "down_proj"]  # one of each shape
 
 STOCK = {
     "plain": dict(r=2, lora_alpha=3, target_modules=ALL),
@@ -38,6 +39,8 @@ STOCK = {
     "patterns": dict(r=2, lora_alpha=3, target_modules=ALL,
                      rank_pattern={"q_proj": 4, r"layers\.1\.mlp\.down_proj": 1, ".*k_proj": 3},
                      alpha_pattern={"v_proj": 7, "layers.0.self_attn.q_proj": 5, "q_proj": 9}),
+    "alternatives": dict(r=2, lora_alpha=3, target_modules=ALL, rank_pattern={"k_proj|up_proj": 1},
+                         alpha_pattern={"o_proj|layers.1.self_attn.k_proj": 5}),
     "first_pattern": dict(r=2, lora_alpha=3, target_modules=["q_proj"],
                           rank_pattern={"layers.0.self_attn.q_proj": 1, "q_proj": 3, "roj": 5}),
     "regex": dict(r=2, lora_alpha=3,
@@ -56,18 +59,25 @@ STOCK = {
     "saved_norms": dict(r=2, lora_alpha=3, target_modules=["q_proj"], modules_to_save=["norm"]),
     "saved_layer": dict(r=2, lora_alpha=3, target_modules=["q_proj"],
                         modules_to_save=["layers.1.mlp.down_proj"]),
+    "saved_block": dict(r=2, lora_alpha=3, target_modules=["q_proj"], modules_to_save=["0.mlp"]),
     "float16": dict(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], dtype=torch.float16),
     "bfloat16": dict(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], dtype=torch.bfloat16),
     "negative_alpha": dict(r=2, lora_alpha=-3, target_modules=["q_proj", "up_proj"]),
 }
-MORA = {f"type_{t}": dict(r=2, target_modules=ALL, use_mora=True, mora_type=t) for t in (1, 2, 3, 4, 6)}
+MORA = {f"type_{t}": dict(r=2, target_modules=SHAPES, use_mora=True, mora_type=t) for t in (1, 2, 3, 4, 6)}
 MORA |= {f"type_{t}_r5": dict(r=5, target_modules=["q_proj", "gate_proj", "down_proj"], use_mora=True, mora_type=t)
          for t in (1, 6)}
-MORA |= {"rank_pattern": dict(r=2, target_modules=ALL, use_mora=True, mora_type=1, rank_pattern={"up_proj": 4}),
+MORA |= {"rank_pattern": dict(r=2, target_modules=SHAPES, use_mora=True, mora_type=1, rank_pattern={"up_proj": 4}),
          "saved": dict(r=2, target_modules=["v_proj"], use_mora=True, mora_type=2,
                        modules_to_save=["norm", "input_layernorm", "post_attention_layernorm"]),
-         "lora": dict(r=2, lora_alpha=3, target_modules=ALL),
-         "rslora": dict(r=2, lora_alpha=3, use_rslora=True, target_modules=ALL)}
+         "lora": dict(r=2, lora_alpha=3, target_modules=SHAPES),
+         "lora_patterns": dict(r=2, lora_alpha=3, target_modules=SHAPES,
+                               rank_pattern={"q_proj": 4, r"1\.mlp\.(up|gate)_proj": 1, "k_proj": 3},
+                               alpha_pattern={"0.self_attn.q_proj": 5, "k_proj": 7, "down_proj": 9}),
+         "layers": dict(r=3, target_modules=["q_proj", "up_proj"], use_mora=True, mora_type=3,
+                        layers_to_transform=[1], layers_pattern=["layers"]),
+         "regex": dict(r=3, target_modules=r".*\.1\..*(q|up)_proj", use_mora=True, mora_type=4),
+         "rslora": dict(r=2, lora_alpha=3, use_rslora=True, target_modules=SHAPES)}
 
 
 def randomise(model, generator, dtype):
@@ -99,7 +109,19 @@ def make(name, settings, tensors, metadata):
         tensors[name + ".logits"] = model.double().eval()(IDS).logits[0].float()
 
 
+def make_base():
+    from make_goldens import llama_config, make_model
+
+    # Odd sizes, so that MoRA has to pad; no head_dim, which the fork's transformers does not know.
+    config = llama_config(vocab_size=37, hidden_size=24, intermediate_size=43, num_hidden_layers=2,
+                          num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0,
+                          tie_word_embeddings=False)
+    make_model(BASE, config, seed=31)
+
+
 def main():
+    if not FORK:
+        make_base()
     tensors, metadata = {"input_ids": IDS[0].to(torch.int32)}, {}
     for name, settings in (MORA if FORK else STOCK).items():
         make(name, dict(settings), tensors, metadata)

@@ -24,8 +24,8 @@ struct LoraLayer {
 std::vector<LoraLayer> lora_layers(const AdapterFolder& adapter, int64_t rank);
 
 // Writes both files into an existing folder, in F32, lora_alpha = r. The most frequent rank is r,
-// others stand in rank_pattern and alpha_pattern. Which layers are meant is copied from `source`,
-// the folder of the adapter.
+// others stand in rank_pattern and alpha_pattern. Which layers are meant, and the tensors that are
+// replaced (modules_to_save), are copied from `source`, the folder of the adapter.
 void save_lora(const std::filesystem::path& folder, const AdapterFolder& adapter,
                const std::filesystem::path& source, const std::vector<LoraLayer>& layers);
 

@@ -29,8 +29,13 @@ inline constexpr const char* kAllLinear = "all-linear";
 // meant and how each is adapted, in PEFT's words. Patterns are Python's regular expressions. A
 // run's own configuration has none of it.
 struct AdapterFile {
+  // How patterns are matched: as PEFT does today, or as the MoRA authors' fork of PEFT 0.9.0.
+  enum class Rules { peft, authors };
+
   std::filesystem::path folder;  // where it was read
-  std::string target_pattern;    // of whole paths, or kAllLinear; not target_modules
+  std::string base_model;        // base_model_name_or_path
+  Rules rules = Rules::peft;
+  std::string target_pattern;  // of whole paths, or kAllLinear; not target_modules
   std::vector<std::string> exclude_modules;
   std::string exclude_pattern;               // of whole paths
   std::vector<int64_t> layers_to_transform;  // of target_modules; empty: all
