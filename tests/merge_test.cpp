@@ -97,7 +97,7 @@ TEST_CASE("tensors that an adapter replaces are replaced in the merged model") {
   tensors.push_back({"base_model.model.model.norm.weight", memory.back().view()});
   write_safetensors(adapter / "adapter_model.safetensors", tensors);
   Json config = parse_json(bytes_of(adapter / "adapter_config.json"), "adapter");
-  config["modules_to_save"] = Json::array({"norm"});
+  config["modules_to_save"] = Json::array({"model.norm"});
   write_file_atomically(adapter / "adapter_config.json", dump_json(config));
   for (const char* dtype : {"float32", "bfloat16"}) {
     INFO(dtype);
