@@ -205,6 +205,40 @@ TEST_CASE("no name in an index leads out of its folder") {
     shards.refusal_of_name(value);
 }
 
+TEST_CASE("a shard that is a link out of the folder is refused, one into a cache's blobs is not") {
+  Shards shards;
+  const std::string name = "model-00001-of-00002.safetensors";
+  const TemporaryFolder other, cache;
+  fs::copy(shards / name, other / name);
+  fs::remove(shards / name);
+  fs::create_symlink(other / name, shards / name);
+  CHECK(shards.refusal().find("leads out of the folder: " + name) != std::string::npos);
+  fs::remove(shards / name);
+  fs::copy(other / name, shards / "elsewhere.safetensors");
+  fs::create_symlink("elsewhere.safetensors", shards / name);
+  CHECK_NOTHROW(SafetensorsFolder(shards.path()));
+  // models--owner--name/{blobs/<hash>, snapshots/<commit>/<file>}
+  fs::create_directories(cache / "blobs");
+  fs::create_directories(cache / "snapshots/1");
+  int blob = 0;
+  for (const auto& entry : fs::directory_iterator(shards.path())) {
+    const std::string hash = str(++blob);
+    fs::copy(entry.path(), cache / "blobs" / hash);
+    fs::create_symlink("../../blobs/" + hash, cache / "snapshots/1" / entry.path().filename());
+  }
+  CHECK(SafetensorsFolder(cache / "snapshots/1").tensors().size() == 3);
+}
+
+TEST_CASE("what an index says beside its weight_map changes nothing") {
+  Shards shards;
+  for (const Json& metadata : {Json(nullptr), Json({{"total_size", 1}}),
+                               Json({{"total_size", "huge"}}), Json({{"total_size", -1.5}})}) {
+    shards.index["metadata"] = metadata;
+    shards.file(kIndex, dump_json(shards.index));
+    CHECK(SafetensorsFolder(shards.path()).tensors().size() == 3);
+  }
+}
+
 TEST_CASE("an index that is no index is refused") {
   Shards shards;
   const std::string good = dump_json(shards.index);

@@ -24,6 +24,15 @@ bool is_plain_name(const std::string& name) {
          name.find('/') == std::string::npos && printable(name, 1024) == name;
 }
 
+// Whether a name in the index leads, through links, to a file of this folder, or to one of the
+// "blobs" that Hugging Face's cache links its snapshots to.
+bool stays_inside(const fs::path& folder, const std::string& file) {
+  std::error_code error;
+  const fs::path target = fs::canonical(folder / file, error).parent_path(),
+                 home = fs::canonical(folder, error);
+  return !error && (target == home || target == home.parent_path().parent_path() / "blobs");
+}
+
 // tensor -> file name
 std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   const Json document = parse_json(read_file(index, kMaxIndex), index.string());
@@ -89,7 +98,11 @@ void SafetensorsFolder::open_shards(const fs::path& folder) {
   for (const auto& [name, file] : weight_map) shards[file] = nullptr;
   std::error_code none;
   for (const auto& [file, shard] : shards) {
-    if (!fs::exists(folder / file, none)) problems += str("\n  missing shard: ", file);
+    if (!fs::exists(folder / file, none)) {
+      problems += str("\n  missing shard: ", file);
+    } else if (!stays_inside(folder, file)) {
+      problems += str("\n  a link that leads out of the folder: ", file);
+    }
   }
   if (!problems.empty()) fail(ErrorKind::data, path_.string(), ": shards are missing:", problems);
   for (auto& [file, shard] : shards) shard = &files_.emplace_back(folder / file);

@@ -16,7 +16,8 @@ class SafetensorsFolder {
  public:
   // model.safetensors wins when both are there, as in transformers. Error(data) lists all shards
   // that are missing and all tensors that index and shards do not agree on; file names in the index
-  // must be plain names inside the folder.
+  // must be plain names inside the folder, and links must stay in it or lead to the blobs of a
+  // Hugging Face cache.
   explicit SafetensorsFolder(const std::filesystem::path& folder);
 
   const std::filesystem::path& path() const { return path_; }  // of the single file, or the index
