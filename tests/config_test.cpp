@@ -97,7 +97,7 @@ TEST_CASE("all problems are reported at once, each with its line") {
   "speling": {}
 })") == R"(c.json:1: /output_dir: required, but missing (folder of the run's results)
 c.json:3: /seed: expected an integer, got 2.9
-c.json:4: /model/dtype: expected "auto", "float32", "bfloat16" or "float16", got "float8"
+c.json:4: /model/dtype: expected "float32", "bfloat16" or "auto", got "float8"
 c.json:6: /adapter/r: 0 is outside the range [1, 65536]
 c.json:7: /adapter/lora_dropout: 1 is outside the range [0.0, 1.0)
 c.json:10: /train/lr_scheduler_type: expected "constant", "constant_with_warmup", "linear" or "cosine", got 3

@@ -19,11 +19,11 @@ namespace mora::testing {
 
 // How an input is stored: working is f32 or f64 as the harness asks, the others are fixed.
 enum class Storage { working, bf16, f16, f64, i32 };
-// For a case's label.
-inline const char* suffix_of(Storage storage) {
+
+inline std::string narrow_label(Storage storage) {
   return storage == Storage::bf16 ? ", bf16" : storage == Storage::f16 ? ", f16" : "";
 }
-// The working types a case makes sense in: an operand stored in 16 bits goes with f32 only.
+// The working types a case makes sense in: an operand stored in bf16 goes with f32 only.
 enum class Working { f32_and_f64, f32 };
 
 // The numbers of an input with n elements, as doubles; the harness rounds them to the storage type.

@@ -62,7 +62,7 @@ void matmul_cases(Cases& out) {
       matmul_case(out, "large", {300, 517, 129}, {.attrs = {ta, tb}});
       matmul_case(out, "bf16", {33, 65, 40},
                   {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::bf16});
-      matmul_case(out, "f16", {33, 65, 40},
+      matmul_case(out, "f16", {33, 65, 340},
                   {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::f16});
     }
   }
@@ -82,10 +82,10 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "long sum", {17, 5000, 19}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one row", {1, 1000, 257}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one column", {257, 1000, 1});
-  matmul_case(out, "one row, bf16", {1, 100, 257},
-              {.attrs = {.tb = Transpose::yes}, .b = Storage::bf16});
-  matmul_case(out, "one row, f16", {1, 100, 257},
-              {.attrs = {.tb = Transpose::yes}, .b = Storage::f16});
+  for (const Storage storage : {Storage::bf16, Storage::f16}) {
+    matmul_case(out, str("one row", narrow_label(storage)), {1, 100, 257},
+                {.attrs = {.tb = Transpose::yes}, .b = storage});
+  }
   // Leading dimensions flatten to rows.
   matmul_case(out, "4-dimensional", {2 * 3 * 5, 7, 6}, {.addend = Addend::yes});
   out.back().in[0].shape = {2, 3, 5, 7};
@@ -203,7 +203,7 @@ void embedding_cases(Cases& out) {
     const std::string label = str("[", rows, ", ", width, "] x ", tokens);
     for (const Storage storage : {Storage::working, Storage::bf16, Storage::f16}) {
       out.push_back({.op = OpId::embedding,
-                     .label = label + suffix_of(storage),
+                     .label = label + narrow_label(storage),
                      .in = {{{rows, width}, normal(), storage}, {{tokens}, below(rows), kInt}},
                      .build = [](std::span<const Var> in) -> std::vector<Var> {
                        return {embedding(in[0], in[1])};

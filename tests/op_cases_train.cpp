@@ -31,9 +31,9 @@ void cross_entropy_cases(Cases& out) {
                                              {1100, 16, 37},
                                              {2060, 5, 11},
                                              {1024, 5, 19}}) {
-    for (const Storage storage : {Storage::working, Storage::bf16, Storage::f16}) {
+    for (const Storage storage : {Storage::working, Storage::f16, Storage::bf16}) {
       out.push_back({.op = OpId::linear_cross_entropy,
-                     .label = str(tokens, " tokens, vocabulary ", vocab, suffix_of(storage)),
+                     .label = str(tokens, " tokens, vocabulary ", vocab, narrow_label(storage)),
                      .in = {{{tokens, width}, normal(0.5)},
                             {{vocab, width}, normal(), storage},
                             {{tokens}, below(vocab), kInt},

@@ -31,7 +31,7 @@ Array numbers(const Tensor& t) {
     case DType::bf16:
       return read<bf16>(t, [](bf16 x) { return static_cast<double>(static_cast<float>(x)); });
     case DType::f16:
-      return read<f16>(t, [](f16 x) { return static_cast<double>(static_cast<float>(x)); });
+      return read<f16>(t, [](f16 x) { return value_as<double>(x); });
     case DType::f64:
       return read<double>(t, [](double x) { return x; });
     case DType::i32:
@@ -47,7 +47,7 @@ void assign(const Tensor& t, const Array& values) {
     case DType::bf16:
       return write<bf16>(t, values, [](double x) { return bf16(static_cast<float>(x)); });
     case DType::f16:
-      return write<f16>(t, values, [](double x) { return f16(static_cast<float>(x)); });
+      return write<f16>(t, values, [](double x) { return value_as<f16>(x); });
     case DType::f64:
       return write<double>(t, values, [](double x) { return x; });
     case DType::i32:

@@ -174,7 +174,7 @@ TEST_CASE("the type of a model's matrices is told where they agree, and nothing 
       tensors.push_back({p.name, memory.back().view()});
     }
     write_safetensors(folder / "model.safetensors", tensors);
-    CHECK(stored_matrices(SafetensorsFolder(folder.path())) == each.stored);
+    CHECK(stored_matrix_type(SafetensorsFolder(folder.path())) == each.stored);
     ParameterStore loaded(DType::f32, each.stored);
     const Llama again(config, loaded, Training::frozen);
     loaded.allocate();

@@ -1,33 +1,34 @@
-#!/bin/sh
-# How fast a model is loaded and how much memory that takes: load.sh FOLDER...
+#!/usr/bin/env bash
+# How fast a Hugging Face folder loads, beside plain reading of its files, and in how much memory:
 #
-# For each Hugging Face folder (weights in safetensors): the bytes stored, the time that `cat` needs to
-# read them, the time that mora-load (a test program) needs to have them in memory, and that
-# program's peak memory over the bytes stored. Both read once from the disk, when the page cache can be
-# dropped (root), and once from the page cache. MORA_BUILD names the build folder (default: build).
-set -eu
+#   scripts/bench/load.sh DIR [auto|float32]
+#
+# Cold runs come first, with the system's cache of files dropped, where that is allowed (root); BUILD names another build
+# folder. "peak" is the largest memory while loading, over the size of the files.
+set -euo pipefail
+dir=$1 type=${2:-auto}
+tool=${BUILD:-$(dirname "$0")/../../build}/mora-load-model
+files=("$dir"/*.safetensors)
 
-if [ $# -eq 0 ]; then
-  echo "usage: load.sh FOLDER..." >&2
-  exit 2
-fi
-here=$(cd "$(dirname "$0")" && pwd)
-load=${MORA_BUILD:-$here/../../build}/mora-load
+forget() { sync && { echo 3 > /proc/sys/vm/drop_caches; } 2> /dev/null; }
+seconds_of() { local start=$EPOCHREALTIME; "$@" > /dev/null; awk "BEGIN {print $EPOCHREALTIME - $start}"; }
 
-now() { date +%s.%N; }
-cold() { sync; echo 3 >/proc/sys/vm/drop_caches 2>/dev/null; }
+measure() {
+  local read load
+  [ "$1" = cold ] && forget
+  read=$(seconds_of cat "${files[@]}" | tail -1)
+  [ "$1" = cold ] && forget
+  load=$("$tool" "$dir" "$type")
+  awk -v kind="$1" -v read="$read" '
+    {value[$1] = $2}
+    END {
+      mb = value["stored_bytes"] / 1e6
+      printf "%-5s %9.1f MB stored  loaded in %7.3f s  %7.0f MB/s  cat %7.0f MB/s  peak %.4f of stored (weights %.4f)\n",
+        kind, mb, value["seconds"], mb / value["seconds"], mb / read, value["peak_bytes"] / value["stored_bytes"],
+        value["memory_bytes"] / value["stored_bytes"]
+    }' <<< "$load"
+}
 
-for folder; do
-  for cache in disk memory; do
-    if [ $cache = disk ] && ! cold; then
-      echo "$folder: the page cache cannot be dropped here; only read from memory"
-      continue
-    fi
-    begin=$(now)
-    cat "$folder"/*.safetensors >/dev/null
-    cat=$(echo "$(now) - $begin" | bc)
-    [ $cache = disk ] && cold
-    printf '%s, from %s: cat %.2f s; ' "$folder" "$cache" "$cat"
-    "$load" "$folder"
-  done
-done
+if forget; then measure cold; else echo "cold: the cache of files cannot be dropped here"; fi
+measure warm
+measure warm

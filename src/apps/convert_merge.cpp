@@ -170,7 +170,7 @@ std::vector<int32_t> sample_ids(const Options& options, const LlamaConfig& confi
 OwnedTensor logits_of(const fs::path& folder, const std::string& adapter,
                       std::span<const int32_t> ids) {
   const LlamaConfig config = read_llama_config(folder / "config.json");
-  ParameterStore store;
+  ParameterStore store(DType::f32, stored_matrix_type(SafetensorsFolder(folder)));
   Llama model(config, store, Training::frozen, static_cast<int64_t>(ids.size()));
   if (!adapter.empty()) attach_adapters(read_adapter_config(adapter), store, model.linears());
   store.allocate();

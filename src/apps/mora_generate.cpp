@@ -49,7 +49,7 @@ int body(int argc, char** argv) {
   app.add_option("--threads", c.threads, "threads to use (default: OpenMP's choice)")
       ->check(CLI::Range(1, 1024));
   app.add_option("--dtype", c.dtype, "type of the weights in memory")
-      ->check(CLI::IsMember({"float32", "bfloat16"}));
+      ->check(CLI::IsMember({"float32", "bfloat16", "auto"}));
   app.add_option("--batch-size", c.batch_size, "prompts of a file at once (default 8)")
       ->check(CLI::Range(1, 4096));
   app.add_option("--context", c.context, "longest conversation in tokens (default 4096)")

@@ -23,6 +23,12 @@ void warn_of_other_base(const RunConfig& config) {
                config.model.path.c_str(), adapter.c_str());
 }
 
+DType frozen_type(const ModelConfig& model) {
+  if (model.dtype == "bfloat16") return DType::bf16;
+  const bool stored = model.dtype == "auto" && !model.path.empty();
+  return stored ? stored_matrix_type(SafetensorsFolder(model.path)) : DType::f32;
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
@@ -32,18 +38,6 @@ std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
                                                              : MatmulProvider::automatic;
   return make_cpu_backend(provider);
 }
-
-namespace {
-
-// How frozen matrices are stored.
-DType matrices_dtype(const ModelConfig& model) {
-  if (model.dtype == "bfloat16") return DType::bf16;
-  if (model.dtype == "float16") return DType::f16;
-  if (model.dtype == "float32" || model.path.empty()) return DType::f32;
-  return stored_matrices(SafetensorsFolder(model.path));
-}
-
-}  // namespace
 
 Session::Session(RunConfig run, Training weights)
     : config(std::move(run)), backend(configure_engine(config.engine)) {
@@ -58,7 +52,7 @@ Session::Session(RunConfig run, Training weights)
   }
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
-  store = std::make_unique<ParameterStore>(DType::f32, matrices_dtype(m));
+  store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
   store->allocate();

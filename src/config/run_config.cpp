@@ -20,8 +20,8 @@ void ModelConfig::fields(Fields& f) {
   f.field("path", path, "Hugging Face folder of the model to start from");
   f.field("config", config, "config.json of a model to initialise from scratch, instead of path");
   f.field("tokenizer", tokenizer, "SentencePiece model; empty: tokenizer.model in model.path");
-  f.choice("dtype", dtype, {"auto", "float32", "bfloat16", "float16"},
-           "storage of frozen matrices; auto: as in the model's files, where all of them agree");
+  f.choice("dtype", dtype, {"float32", "bfloat16", "auto"},
+           "storage of frozen matrices; auto: as the model's files have them");
   f.check(path.empty() != config.empty(),
           path.empty() ? "give one of \"path\" (a model to start from) and \"config\" (a model to "
                          "initialise from scratch)"

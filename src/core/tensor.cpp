@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <type_traits>
 
 #include "core/memory.hpp"
-#include "mora/core/parallel.hpp"
 
 namespace mora {
 
@@ -26,17 +24,7 @@ template <class From, class To>
 void convert_elements(const Tensor& from, const Tensor& to) {
   auto source = from.as<From>();
   auto target = to.as<To>();
-  for (size_t i = 0; i < source.size(); ++i) {
-    if constexpr (std::is_same_v<From, To>) {
-      target[i] = source[i];
-    } else if constexpr (is_stored_only<To>) {
-      target[i] = To(static_cast<float>(source[i]));
-    } else if constexpr (is_stored_only<From>) {
-      target[i] = static_cast<To>(static_cast<float>(source[i]));
-    } else {
-      target[i] = static_cast<To>(source[i]);
-    }
-  }
+  for (size_t i = 0; i < source.size(); ++i) target[i] = value_as<To>(source[i]);
 }
 
 template <class From>
@@ -66,18 +54,14 @@ void require_memory(size_t bytes) {
   }
 }
 
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+Buffer::Buffer(size_t bytes, Fill fill) : bytes_(bytes) {
   require_memory(bytes);
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   data_.reset(std::aligned_alloc(kAlignment, rounded));
   if (!data_) {
     fail(ErrorKind::memory, "out of memory: the system refused a block of ", bytes >> 20, " MiB");
   }
-  // In parallel: giving out the pages of a model takes as long as reading them.
-  auto* first = static_cast<std::byte*>(data_.get());
-  parallel_pieces(static_cast<int64_t>(rounded), int64_t{kSmall}, [&](int64_t begin, int64_t end) {
-    std::memset(first + begin, 0, static_cast<size_t>(end - begin));
-  });
+  if (fill == Fill::zeros) std::memset(data_.get(), 0, rounded);
 }
 
 void Buffer::Free::operator()(void* p) const {

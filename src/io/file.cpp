@@ -136,7 +136,7 @@ std::string read_file(const fs::path& path, size_t max_bytes) {
        " bytes allowed here");
 }
 
-MappedFile::MappedFile(const fs::path& path, Access access) {
+MappedFile::MappedFile(const fs::path& path, Access access) : path_(path) {
   // Without O_NONBLOCK, opening a pipe would wait for a writer before fstat can refuse it.
   FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail_system(input_error_kind(errno), "open", path);
@@ -149,12 +149,18 @@ MappedFile::MappedFile(const fs::path& path, Access access) {
   data_ = static_cast<const std::byte*>(data);
   // Only a hint: the map serves without it.
   ::madvise(data, size_, access == Access::sequential ? MADV_SEQUENTIAL : MADV_RANDOM);
+  file_ = std::move(file);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      file_(std::move(other.file_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(file_, other.file_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
@@ -170,6 +176,18 @@ void MappedFile::release(std::span<const std::byte> part) const {
   const size_t first = (begin + page - 1) / page * page, last = end / page * page;
   // A hint as well: the pages are clean, so nothing can be lost.
   if (first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+void MappedFile::copy(size_t offset, std::span<std::byte> into) const {
+  ensure(offset <= size_ && into.size() <= size_ - offset, "copy beyond the end of ", shown(path_));
+  while (!into.empty()) {
+    const ssize_t n = ::pread(file_.get(), into.data(), into.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_system(ErrorKind::io, "read", path_);
+    if (n == 0) fail(ErrorKind::data, shown(path_), ": has become shorter while it was read");
+    offset += static_cast<size_t>(n);
+    into = into.subspan(static_cast<size_t>(n));
+  }
 }
 
 AtomicFile::AtomicFile(fs::path path)

@@ -1,11 +1,13 @@
-// Safetensors: the map is only touched through spans that the checked header has placed inside it,
-// and elements are copied out bytewise because the format does not align them.
+// Safetensors: the map is only touched through spans that the checked header has placed inside it.
+// Tensors are read from the file into their place, past the map, so that they are in memory once.
 #include "mora/io/safetensors.hpp"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <exception>
+#include <mutex>
 
 #include "io/safetensors_header.hpp"
 #include "io/system.hpp"
@@ -19,10 +21,8 @@ static_assert(std::endian::native == std::endian::little, "safetensors data are 
 namespace {
 
 constexpr size_t kLengthBytes = 8;
-constexpr int64_t kGrain = 1 << 16;  // elements that one thread converts at a time
-constexpr size_t kScratch = 1024;    // elements on the stack
-constexpr int64_t kTaken = 1 << 22;  // elements that are read before their pages are given back
-constexpr size_t kPage = 1 << 16;    // no system has larger ones by default
+constexpr int64_t kGrain = 1 << 18;  // elements that one thread reads at a time
+constexpr size_t kScratch = 4096;    // elements on the stack
 
 // One element type of a file: its size and the core type that its elements unpack to.
 struct Source {
@@ -41,18 +41,40 @@ const Source* find_source(std::string_view dtype) {
   return found == kSources.end() ? nullptr : found;
 }
 
-// Elements [begin, end) of `into` from the file's bytes, by way of an aligned scratch.
-void convert_piece(const Source& source, const std::byte* from, const Tensor& into, int64_t begin,
-                   int64_t end) {
-  alignas(64) std::array<std::byte, kScratch * sizeof(double)> scratch;
+// Elements [begin, end) of `into` from those of the file at `offset`, by way of aligned scratch.
+void convert_piece(const Source& source, const MappedFile& file, size_t offset, const Tensor& into,
+                   int64_t begin, int64_t end) {
+  alignas(64) std::array<std::byte, kScratch * sizeof(double)> raw;
   for (int64_t at = begin; at < end; at += static_cast<int64_t>(kScratch)) {
     const int64_t n = std::min(static_cast<int64_t>(kScratch), end - at);
     const auto first = static_cast<size_t>(at);
-    std::memcpy(scratch.data(), from + first * source.size, static_cast<size_t>(n) * source.size);
+    file.copy(offset + first * source.size,
+              std::span(raw).first(static_cast<size_t>(n) * source.size));
     std::byte* to = static_cast<std::byte*>(into.data) + first * size_of(into.dtype());
-    convert({scratch.data(), {source.unpacked, Shape{n}}}, {to, {into.dtype(), Shape{n}}});
+    convert({raw.data(), {source.unpacked, Shape{n}}}, {to, {into.dtype(), Shape{n}}});
   }
 }
+
+// Keeps the first error of a parallel loop, out of which none may be thrown.
+class FirstError {
+ public:
+  template <class Body>
+  void guard(const Body& body) {
+    try {
+      body();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
 
 }  // namespace
 
@@ -97,7 +119,7 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
                               static_cast<size_t>(tensor.end - tensor.begin));
 }
 
-void SafetensorsFile::check_readable(const std::string& name, const Tensor& into) const {
+void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
   const TensorInfo& tensor = info(name);
   const auto wrong = [&](const auto&... problem) {
     fail(ErrorKind::data, shown(path_), ": tensor \"", printable(name), "\" is ", tensor,
@@ -108,42 +130,20 @@ void SafetensorsFile::check_readable(const std::string& name, const Tensor& into
   }
   const Source* source = find_source(tensor.dtype);
   if (source == nullptr) wrong(", a type that this program does not read");
+  const bool same = source->unpacked == into.dtype();
   const bool integer = source->unpacked == DType::i32 || into.dtype() == DType::i32;
-  if (integer && source->unpacked != into.dtype())
-    wrong(", which does not convert to ", into.dtype());
-}
-
-void SafetensorsFile::read_elements(const TensorInfo& tensor, const Tensor& into, int64_t first,
-                                    int64_t last) const {
-  const Source& source = *find_source(tensor.dtype);
-  const std::byte* from = map_.bytes().data() + data_begin_ + tensor.begin;
-  parallel_pieces(last - first, kGrain, [&](int64_t begin, int64_t end) {
-    begin += first;
-    end += first;
-    if (source.unpacked != into.dtype()) return convert_piece(source, from, into, begin, end);
-    const size_t offset = static_cast<size_t>(begin) * source.size;
-    std::memcpy(static_cast<std::byte*>(into.data) + offset, from + offset,
-                static_cast<size_t>(end - begin) * source.size);
+  if (integer && !same) wrong(", which does not convert to ", into.dtype());
+  const size_t begin_of_tensor = data_begin_ + static_cast<size_t>(tensor.begin);
+  FirstError error;
+  parallel_pieces(into.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    error.guard([&] {
+      if (!same) return convert_piece(*source, map_, begin_of_tensor, into, begin, end);
+      const auto first = static_cast<size_t>(begin) * source->size,
+                 size = static_cast<size_t>(end - begin) * source->size;
+      map_.copy(begin_of_tensor + first, {static_cast<std::byte*>(into.data) + first, size});
+    });
   });
-}
-
-void SafetensorsFile::read(const std::string& name, const Tensor& into) const {
-  check_readable(name, into);
-  read_elements(info(name), into, 0, into.elements());
-}
-
-void SafetensorsFile::take(const std::string& name, const Tensor& into) const {
-  check_readable(name, into);
-  const auto all = bytes(name);
-  const int64_t elements = into.elements();
-  const size_t width = elements > 0 ? all.size() / static_cast<size_t>(elements) : 1;
-  for (int64_t begin = 0; begin < elements; begin += kTaken) {
-    const int64_t end = std::min(elements, begin + kTaken);
-    read_elements(info(name), into, begin, end);
-    // With the page that the piece shares with the one before it.
-    const size_t from = static_cast<size_t>(begin) * width, to = static_cast<size_t>(end) * width;
-    map_.release(all.subspan(from - std::min(from, kPage), to - (from - std::min(from, kPage))));
-  }
+  error.rethrow();
 }
 
 }  // namespace mora

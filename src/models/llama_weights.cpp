@@ -57,20 +57,25 @@ void check_weights(const SafetensorsFolder& folder, const ParameterStore& store,
 void load_weights(ParameterStore& store, const LlamaConfig& config, const fs::path& path) {
   const SafetensorsFolder folder(path);
   check_weights(folder, store, config);
+  // In the order of the files, as disks read fastest.
+  std::map<std::pair<const SafetensorsFile*, uint64_t>, std::vector<const Parameter*>> order;
   for (const Parameter& p : store.all()) {
     if (is_adapter_parameter(p)) continue;
-    folder.file_of(p.name).take(p.name, p.value);
+    order[{&folder.file_of(p.name), folder.info(p.name).begin}].push_back(&p);
+  }
+  for (const auto& [place, parameters] : order) {
+    for (const Parameter* p : parameters) place.first->read(p->name, p->value);
   }
 }
 
-DType stored_matrices(const SafetensorsFolder& folder) {
+DType stored_matrix_type(const SafetensorsFolder& folder) {
   std::set<std::string> types;
   for (const auto& [name, file] : folder.tensors()) {
-    const TensorInfo& info = file->info(name);
-    if (info.shape.size() >= 2) types.insert(info.dtype);
+    if (const TensorInfo& info = file->info(name); info.shape.size() >= 2) types.insert(info.dtype);
   }
-  if (types.size() != 1) return DType::f32;
-  return *types.begin() == "BF16" ? DType::bf16 : *types.begin() == "F16" ? DType::f16 : DType::f32;
+  if (types == std::set<std::string>{"BF16"}) return DType::bf16;
+  if (types == std::set<std::string>{"F16"}) return DType::f16;
+  return DType::f32;
 }
 
 void save_model(const fs::path& folder, const LlamaConfig& config, const ParameterStore& store,

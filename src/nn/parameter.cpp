@@ -75,7 +75,7 @@ void ParameterStore::allocate() {
   allocate_trained();
   for (Parameter& p : parameters_) {
     if (p.training == Training::trained) continue;
-    frozen_.emplace_back(Type{stored_type(p), p.shape});
+    frozen_.emplace_back(Type{stored_type(p), p.shape}, Fill::none);
     p.value = frozen_.back().view();
   }
 }

@@ -14,7 +14,7 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
             in[1].shape.last() == in[0].shape.last(),
         "h and w must be [T, D] and [V, D], got ", in[0], " and ", in[1]);
   check(in[1].shape[0] > 0, "the vocabulary is empty: w is ", in[1]);
-  check(in[1].dtype == in[0].dtype || (stored_only(in[1].dtype) && in[0].dtype == DType::f32),
+  check(in[1].dtype == in[0].dtype || (is_narrow(in[1].dtype) && in[0].dtype == DType::f32),
         "w is ", in[1], " but h is ", in[0]);
   const int64_t tokens = in[0].shape[0];
   check_index(in[2], tokens, "labels");
@@ -29,7 +29,7 @@ std::vector<Var> vjp(const VjpArgs& g) {
   std::vector<Var> din(4);
   if (g.wants(0)) din[0] = scale_by(g.out[2], g.dout[0]);
   if (g.wants(1)) {
-    check(!stored_only(g.in[1].type().dtype),
+    check(!is_narrow(g.in[1].type().dtype),
           "linear_cross_entropy has no derivative for w stored in ", g.in[1].type().dtype);
     din[1] = scale_by(g.out[3], g.dout[0]);
   }

@@ -11,12 +11,12 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
         "table must be a floating-point matrix, got ", in[0]);
   check(in[1].shape.rank() == 1, "ids must be a vector, got ", in[1]);
   check_index(in[1], in[1].shape.last(), "ids");
-  const DType working = stored_only(in[0].dtype) ? DType::f32 : in[0].dtype;
+  const DType working = is_narrow(in[0].dtype) ? DType::f32 : in[0].dtype;
   return {{working, {in[1].shape.last(), in[0].shape.last()}}};
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {
-  check(!stored_only(g.in[0].type().dtype), "embedding has no derivative for a table stored in ",
+  check(!is_narrow(g.in[0].type().dtype), "embedding has no derivative for a table stored in ",
         g.in[0].type().dtype);
   const EmbeddingGradAttrs attrs{.rows = g.in[0].shape()[0]};
   return {emit(op_records::embedding_grad, attrs, g.dout[0], g.in[1])[0], {}};

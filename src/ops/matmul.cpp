@@ -22,7 +22,7 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 3);
   const auto a = attrs.as<MatmulAttrs>();
   check_working(in[0], "a");
-  check(in[1].dtype == in[0].dtype || (stored_only(in[1].dtype) && in[0].dtype == DType::f32),
+  check(in[1].dtype == in[0].dtype || (is_narrow(in[1].dtype) && in[0].dtype == DType::f32),
         "b is ", in[1], " but a is ", in[0]);
   check(in[0].shape.rank() >= 2 && in[1].shape.rank() >= 2, "needs matrices, got ", in[0].shape,
         " and ", in[1].shape);

@@ -257,7 +257,7 @@ bool all_finite(const Tensor& t) {
 }
 
 bool finite(const Tensor& t) {
-  if (!t || t.dtype() == DType::i32 || stored_only(t.dtype())) return true;
+  if (!t || t.dtype() == DType::i32 || is_narrow(t.dtype())) return true;
   return t.dtype() == DType::f64 ? all_finite<double>(t) : all_finite<float>(t);
 }
 

@@ -1,5 +1,5 @@
-// Element types. f32 is the working type, bf16 and f16 store frozen matrices, f64 exists for
-// gradient checks, i32 for ids and positions.
+// Element types. f32 is the working type, bf16 and f16 are storage types, f64 exists for gradient
+// checks, i32 for ids and positions.
 #pragma once
 
 #include <bit>
@@ -14,6 +14,11 @@
 namespace mora {
 
 enum class DType : uint8_t { f32, bf16, f16, f64, i32 };
+
+// Whether values of the type are only stored: products widen them to f32, which is exact.
+constexpr bool is_narrow(DType dtype) {
+  return dtype == DType::bf16 || dtype == DType::f16;
+}
 
 size_t size_of(DType dtype);
 std::string_view name_of(DType dtype);
@@ -37,7 +42,7 @@ struct bf16 {
   }
 };
 
-// IEEE half precision; conversion rounds to nearest even, too large numbers become infinite.
+// IEEE half precision; conversion rounds to nearest even, and what is too large becomes infinite.
 struct f16 {
   uint16_t bits;
 
@@ -46,11 +51,21 @@ struct f16 {
   explicit operator float() const { return float_of_half(bits); }
 };
 
-// Types of storage: every number of them is a float, and computing is done in f32.
 template <class T>
-inline constexpr bool is_stored_only = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
-constexpr bool stored_only(DType dtype) {
-  return dtype == DType::bf16 || dtype == DType::f16;
+inline constexpr bool kNarrow = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
+// x as To, narrow types by way of f32.
+template <class To, class From>
+inline To value_as(From x) {
+  if constexpr (std::is_same_v<From, To>) {
+    return x;
+  } else if constexpr (kNarrow<From>) {
+    return value_as<To>(static_cast<float>(x));
+  } else if constexpr (kNarrow<To>) {
+    return To(static_cast<float>(x));
+  } else {
+    return static_cast<To>(x);
+  }
 }
 
 template <class T>

@@ -1,4 +1,4 @@
-// Conversions of IEEE half precision ("F16").
+// The bits of IEEE half precision ("F16") and of floats.
 #pragma once
 
 #include <bit>
@@ -7,14 +7,14 @@
 
 namespace mora {
 
-// Exact. Without branches, so that loops over it are vectorised: the exponent is corrected by a
-// product, which also makes numbers of halves that are subnormal.
+// Without branches, so that loops over it become vector code.
 inline float float_of_half(uint16_t half) {
+  const uint32_t magnitude = half & 0x7fffu;
+  // As bits of a float this is 2^-112 of the value, subnormal or not; the product is exact.
+  const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  const uint32_t special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;  // infinity or NaN
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fffu) << 13;
-  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
-  const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinite or NaN
-  return std::bit_cast<float>(sign | special | std::bit_cast<uint32_t>(scaled));
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(scaled) | special | sign);
 }
 
 // Rounds to nearest even; what is too large becomes infinite, NaN stays NaN.

@@ -33,11 +33,16 @@ struct Tensor {
 // the system would grant more than it has, and end the process later.
 void require_memory(size_t bytes);
 
-// Owned memory, 64-byte aligned (a cache line and an AVX-512 register), zero-filled.
+// none: for what is written at once; its pages are not touched before that, so that the threads
+// which write them share the cost.
+enum class Fill { zeros, none };
+
+// Owned memory, 64-byte aligned (a cache line and an AVX-512 register).
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t bytes);  // throws Error(memory) when the system has not got it
+  explicit Buffer(size_t bytes,
+                  Fill fill = Fill::zeros);  // throws Error(memory) when the system has not got it
 
   void* data() const { return data_.get(); }
   size_t bytes() const { return bytes_; }
@@ -54,7 +59,8 @@ class Buffer {
 class OwnedTensor {
  public:
   OwnedTensor() = default;
-  explicit OwnedTensor(Type type) : buffer_(type.bytes()), type_(type) {}
+  explicit OwnedTensor(Type type, Fill fill = Fill::zeros)
+      : buffer_(type.bytes(), fill), type_(type) {}
 
   Tensor view() const { return {buffer_.data(), type_}; }
   template <class T>
@@ -67,8 +73,8 @@ class OwnedTensor {
   Type type_;
 };
 
-// Converts element by element between f32, bf16 and f64 (through double; exact where the target can
-// hold the value).
+// Converts element by element between f32, bf16, f16 and f64 (through double; exact where the
+// target can hold the value).
 void convert(const Tensor& from, const Tensor& to);
 
 }  // namespace mora

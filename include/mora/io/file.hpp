@@ -60,7 +60,14 @@ class MappedFile {
   // comes from the file. For those who go through files larger than the memory.
   void release(std::span<const std::byte> part) const;
 
+  // Copies the bytes from `offset` on without mapping their pages: for what is kept elsewhere and
+  // must not be in memory twice. May be called from several threads. Error(data) if the file has
+  // become shorter.
+  void copy(size_t offset, std::span<std::byte> into) const;
+
  private:
+  std::filesystem::path path_;
+  FileHandle file_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

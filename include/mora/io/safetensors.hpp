@@ -49,19 +49,12 @@ class SafetensorsFile {
   // Gives back the memory of a tensor's pages (MappedFile::release).
   void release(const std::string& name) const { map_.release(bytes(name)); }
 
-  // Copies a tensor into `into`, whose shape must equal the file's. F32, F16, BF16 and F64 convert
-  // to f32, bf16, f16 and f64 (rounding to nearest even where the target is narrower); I32 goes into i32
-  // only. Anything else is Error(data).
+  // Reads a tensor into `into`, whose shape must equal the file's; takes no memory but `into`'s and
+  // a few KiB. F32, F16, BF16 and F64 convert to f32, bf16, f16 and f64 (rounding to nearest even
+  // where the target is narrower); I32 goes into i32 only. Anything else is Error(data).
   void read(const std::string& name, const Tensor& into) const;
 
-  // The same, giving back the file's pages (MappedFile::release) as it goes, so that no tensor is in
-  // memory twice.
-  void take(const std::string& name, const Tensor& into) const;
-
  private:
-  void read_elements(const TensorInfo& tensor, const Tensor& into, int64_t begin,
-                     int64_t end) const;
-  void check_readable(const std::string& name, const Tensor& into) const;
   std::filesystem::path path_;
   MappedFile map_;
   std::map<std::string, TensorInfo> tensors_;

@@ -106,9 +106,9 @@ void check_weights(const SafetensorsFolder& folder, const ParameterStore& store,
                    const LlamaConfig& config);
 void load_weights(ParameterStore& store, const LlamaConfig& config,
                   const std::filesystem::path& folder);
-// bf16 or f16 where all matrices are stored so, else f32: what keeps every number in the least
-// memory.
-DType stored_matrices(const SafetensorsFolder& folder);
+// The 16-bit type of all matrices of the folder; f32 when they are wider or of several types. A
+// store that keeps frozen matrices in this type loses nothing.
+DType stored_matrix_type(const SafetensorsFolder& folder);
 void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
                 const ParameterStore& store, DType dtype);
 

@@ -64,7 +64,9 @@ class ParameterStore {
 
   Parameter& declare(std::string name, const Shape& shape, Init init, Training training,
                      Decay decay = Decay::yes);
-  void allocate();          // Error(memory), before anything is touched, when it does not fit
+  // Error(memory), before anything is touched, when it does not fit. Frozen values are undefined
+  // until they are initialised or loaded.
+  void allocate();
   void allocate_trained();  // the frozen parameters get no memory: for tools that stream them
   void initialise(uint64_t seed, std::string_view name_contains = "");
 

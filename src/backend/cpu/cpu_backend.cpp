@@ -24,7 +24,7 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
 
-  // The working type is that of the first input; bf16 and f16 are only ever stored.
+  // The working type is that of the first input; narrow types are only ever stored.
   Kernel kernel(const OpCall& call) const override {
     const Row& row = kKernels[static_cast<size_t>(call.op)];
     return call.in[0].dtype == DType::f64 ? row.f64 : row.f32;

@@ -17,23 +17,10 @@ void each(int64_t n, const Body& body) {
 }
 
 template <class From, class To>
-To converted(From x) {
-  if constexpr (std::is_same_v<From, To>) {
-    return x;
-  } else if constexpr (is_stored_only<From>) {
-    return static_cast<To>(static_cast<float>(x));
-  } else if constexpr (is_stored_only<To>) {
-    return To(static_cast<float>(x));
-  } else {
-    return static_cast<To>(x);
-  }
-}
-
-template <class From, class To>
 void cast_elements(const Tensor& from, const Tensor& to) {
   const auto* x = ptr<const From>(from);
   auto* y = ptr<To>(to);
-  each(to.elements(), [=](int64_t i) { y[i] = converted<From, To>(x[i]); });
+  each(to.elements(), [=](int64_t i) { y[i] = value_as<To>(x[i]); });
 }
 
 template <class From>

@@ -17,13 +17,7 @@ void gather(const KernelArgs& args) {
   parallel_pieces(args.out[0].shape()[0], rows_per_piece(width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const Stored* row = table + int64_t{ids[t]} * width;
-      for (int64_t d = 0; d < width; ++d) {
-        if constexpr (is_stored_only<Stored>) {
-          y[t * width + d] = static_cast<T>(static_cast<float>(row[d]));
-        } else {
-          y[t * width + d] = row[d];
-        }
-      }
+      for (int64_t d = 0; d < width; ++d) y[t * width + d] = value_as<T>(row[d]);
     }
   });
 }
@@ -33,12 +27,13 @@ void gather(const KernelArgs& args) {
 // y[t, :] = table[ids[t], :]
 template <class T>
 void embedding(const KernelArgs& args) {
-  if (args.in[0].dtype() == DType::bf16) {
-    gather<bf16, T>(args);
-  } else if (args.in[0].dtype() == DType::f16) {
-    gather<f16, T>(args);
-  } else {
-    gather<T, T>(args);
+  switch (args.in[0].dtype()) {
+    case DType::bf16:
+      return gather<bf16, T>(args);
+    case DType::f16:
+      return gather<f16, T>(args);
+    default:
+      return gather<T, T>(args);
   }
 }
 

@@ -29,12 +29,18 @@ int64_t panel_size(int64_t side) {
 template <class T>
 class EigenProduct final : public Product {
  public:
-  explicit EigenProduct(const ProductShape& s) : s_(s) {}
+  explicit EigenProduct(const ProductShape& s) : s_(s) {
+    if (!is_narrow(s.b_dtype)) return;
+    slot_bytes_ = (static_cast<size_t>(panel_size(s.n) * s.k) * sizeof(float) + 63) / 64 * 64;
+  }
 
-  void run(const void* a, const void* b, void* c, void*) const override {
+  size_t scratch_bytes() const override { return slot_bytes_ * static_cast<size_t>(slots_); }
+
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
     const auto* pa = static_cast<const T*>(a);
-    const auto* pb = static_cast<const T*>(b);
     auto* pc = static_cast<T*>(c);
+    if (is_narrow(s_.b_dtype)) return run_narrow(pa, b, pc, static_cast<std::byte*>(scratch));
+    const auto* pb = static_cast<const T*>(b);
     if (s_.m >= s_.n) {
       parallel_pieces(s_.m, panel_size(s_.m), [&](int64_t begin, int64_t end) {
         const int64_t rows = end - begin;
@@ -48,20 +54,34 @@ class EigenProduct final : public Product {
       });
     } else {
       parallel_pieces(s_.n, panel_size(s_.n), [&](int64_t begin, int64_t end) {
-        const int64_t columns = end - begin;
-        Output<T> out(pc + begin, s_.m, columns, Eigen::OuterStride<>(s_.n));
-        if (s_.tb == Transpose::no) {
-          multiply(whole_a(pa), Input<T>(pb + begin, s_.k, columns, Eigen::OuterStride<>(s_.n)),
-                   out);
-        } else {
-          multiply(whole_a(pa),
-                   Input<T>(pb + begin * s_.k, columns, s_.k, Eigen::OuterStride<>(s_.k)), out);
-        }
+        const bool tb = s_.tb == Transpose::yes;
+        column_panel(pa, pb + begin * (tb ? s_.k : 1), tb ? s_.k : s_.n, pc, begin, end - begin);
       });
     }
   }
 
  private:
+  // `b`: the panel's part of B, its rows `stride` apart.
+  void column_panel(const T* a, const T* b, int64_t stride, T* c, int64_t begin,
+                    int64_t columns) const {
+    Output<T> out(c + begin, s_.m, columns, Eigen::OuterStride<>(s_.n));
+    const bool tb = s_.tb == Transpose::yes;
+    multiply(whole_a(a),
+             Input<T>(b, tb ? columns : s_.k, tb ? s_.k : columns, Eigen::OuterStride<>(stride)),
+             out);
+  }
+
+  void run_narrow(const T* a, const void* b, T* c, std::byte* scratch) const {
+    const int64_t size = panel_size(s_.n);
+    for_panels((s_.n + size - 1) / size, slots_, [&](int64_t i, int64_t slot) {
+      auto* wide = reinterpret_cast<float*>(scratch + static_cast<size_t>(slot) * slot_bytes_);
+      const int64_t begin = i * size, columns = std::min(size, s_.n - begin);
+      widen_panel(s_, b, begin, columns, size, wide);
+      if constexpr (std::is_same_v<T, float>)
+        column_panel(a, wide, s_.tb == Transpose::yes ? s_.k : size, c, begin, columns);
+    });
+  }
+
   Input<T> whole_a(const T* a) const {
     return s_.ta == Transpose::no ? Input<T>(a, s_.m, s_.k, Eigen::OuterStride<>(s_.k))
                                   : Input<T>(a, s_.k, s_.m, Eigen::OuterStride<>(s_.m));
@@ -82,6 +102,8 @@ class EigenProduct final : public Product {
   }
 
   ProductShape s_;
+  int64_t slots_ = thread_count();
+  size_t slot_bytes_ = 0;
 };
 
 }  // namespace

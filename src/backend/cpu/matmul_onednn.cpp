@@ -62,11 +62,12 @@ dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t row_stride,
 // The product of a panel of m x n of the result of s.
 class Primitive {
  public:
-  Primitive(const ProductShape& s, int64_t m, int64_t n) {
+  // b_stride: between rows of the panel's part of B, where B is not transposed.
+  Primitive(const ProductShape& s, int64_t m, int64_t n, int64_t b_stride) {
     const OneThread guard;
     const bool ta = s.ta == Transpose::yes, tb = s.tb == Transpose::yes;
     descs_[0] = ta ? matrix(m, s.k, 1, s.m) : matrix(m, s.k, s.k, 1);
-    descs_[1] = tb ? matrix(s.k, n, 1, s.k) : matrix(s.k, n, s.n, 1);
+    descs_[1] = tb ? matrix(s.k, n, 1, s.k) : matrix(s.k, n, b_stride, 1);
     descs_[2] = matrix(m, n, s.n, 1);
     dnnl_primitive_attr_t attr = nullptr;
     must(dnnl_primitive_attr_create(&attr), "attr_create");
@@ -162,29 +163,35 @@ class OnednnProduct final : public Product {
       calls_.push_back(std::make_unique<Call>(begin + panel_ <= side ? *whole_ : *rest_));
     }
     panel_scratch_ = std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
+    slot_bytes_ = panel_scratch_;
+    if (is_narrow(s.b_dtype)) {
+      slot_bytes_ += (static_cast<size_t>(panel_ * s.k) * sizeof(float) + 63) / 64 * 64;
+    }
   }
 
-  size_t scratch_bytes() const override { return panel_scratch_ * calls_.size(); }
+  size_t scratch_bytes() const override { return slot_bytes_ * static_cast<size_t>(slots_); }
 
   void run(const void* a, const void* b, void* c, void* scratch) const override {
     const int64_t row_step = s_.ta == Transpose::yes ? 1 : s_.k,
                   column_step = s_.tb == Transpose::yes ? s_.k : 1;
-    const auto panels = static_cast<int64_t>(calls_.size());
-    parallel_for(std::max<int64_t>(panels, 2), [&](int64_t i) {  // a parallel region in any case
-      if (i >= panels) return;
+    for_panels(static_cast<int64_t>(calls_.size()), slots_, [&](int64_t i, int64_t slot) {
       const int64_t row = by_rows_ ? i * panel_ : 0, column = by_rows_ ? 0 : i * panel_;
+      auto* own = static_cast<std::byte*>(scratch) + static_cast<size_t>(slot) * slot_bytes_;
+      auto* wide = reinterpret_cast<float*>(own + panel_scratch_);
+      const bool narrow = is_narrow(s_.b_dtype);
+      if (narrow) widen_panel(s_, b, column, std::min(panel_, s_.n - column), panel_, wide);
       calls_[static_cast<size_t>(i)]->run(
           static_cast<const float*>(a) + row * row_step,
-          static_cast<const float*>(b) + column * column_step,
-          static_cast<float*>(c) + row * s_.n + column,
-          static_cast<std::byte*>(scratch) + static_cast<size_t>(i) * panel_scratch_);
+          narrow ? wide : static_cast<const float*>(b) + column * column_step,
+          static_cast<float*>(c) + row * s_.n + column, own);
     });
   }
 
  private:
   std::unique_ptr<Primitive> make(int64_t size) const {
-    return by_rows_ ? std::make_unique<Primitive>(s_, size, s_.n)
-                    : std::make_unique<Primitive>(s_, s_.m, size);
+    const int64_t b_stride = is_narrow(s_.b_dtype) ? panel_ : s_.n;
+    return by_rows_ ? std::make_unique<Primitive>(s_, size, s_.n, b_stride)
+                    : std::make_unique<Primitive>(s_, s_.m, size, b_stride);
   }
 
   ProductShape s_;
@@ -192,7 +199,8 @@ class OnednnProduct final : public Product {
   int64_t panel_;
   std::unique_ptr<Primitive> whole_, rest_;  // rest_: the last, smaller panel
   std::vector<std::unique_ptr<Call>> calls_;
-  size_t panel_scratch_ = 0;
+  int64_t slots_ = thread_count();
+  size_t panel_scratch_ = 0, slot_bytes_ = 0;
 };
 
 }  // namespace

@@ -24,30 +24,40 @@ class EmptyProduct final : public Product {
   size_t bytes_;
 };
 
-// B is stored in 16 bits and widened, exactly, into scratch.
-template <class Stored>
+// B is narrow and no larger than A (m >= n): widened as a whole into scratch.
 class WideningProduct final : public Product {
  public:
-  WideningProduct(ProductShape s, MatmulProvider provider) : elements_(s.k * s.n) {
+  WideningProduct(ProductShape s, MatmulProvider provider) : k_(s.k), n_(s.n), narrow_(s.b_dtype) {
     s.b_dtype = s.dtype;
     inner_ = prepare_product(s, provider);
-    b_bytes_ = (static_cast<size_t>(elements_) * sizeof(float) + 63) / 64 * 64;
+    b_bytes_ = (static_cast<size_t>(k_ * n_) * sizeof(float) + 63) / 64 * 64;
   }
   size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
-    const auto* narrow = static_cast<const Stored*>(b);
     auto* wide = static_cast<float*>(scratch);
-    parallel_pieces(elements_, kStreamPiece, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) wide[i] = static_cast<float>(narrow[i]);
+    const auto* from = static_cast<const std::byte*>(b);
+    parallel_pieces(k_ * n_, kStreamPiece, [&](int64_t begin, int64_t end) {
+      widen({from + static_cast<size_t>(begin) * size_of(narrow_), narrow_, 1, end - begin, 0},
+            wide + begin, 0);
     });
     inner_->run(a, wide, c, static_cast<std::byte*>(scratch) + b_bytes_);
   }
 
  private:
-  int64_t elements_;
+  int64_t k_, n_;
+  DType narrow_;
   size_t b_bytes_;
   std::unique_ptr<Product> inner_;
 };
+
+template <class T>
+void widen_rows(const NarrowRows& from, float* to, int64_t to_stride) {
+  const auto* data = static_cast<const T*>(from.data);
+  for (int64_t r = 0; r < from.rows; ++r) {
+    for (int64_t i = 0; i < from.columns; ++i)
+      to[r * to_stride + i] = static_cast<float>(data[r * from.stride + i]);
+  }
+}
 
 // oneDNN wins except where one side is so thin that its blocking has nothing to work on
 // (docs/performance.md).
@@ -57,10 +67,14 @@ bool suits_onednn(const ProductShape& s) {
 
 }  // namespace
 
+void widen(const NarrowRows& from, float* to, int64_t to_stride) {
+  if (from.dtype == DType::bf16) return widen_rows<bf16>(from, to, to_stride);
+  widen_rows<f16>(from, to, to_stride);
+}
+
 std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider provider) {
   if (s.m * s.n == 0 || s.k == 0) return std::make_unique<EmptyProduct>(s);
-  if (s.b_dtype == DType::bf16) return std::make_unique<WideningProduct<bf16>>(s, provider);
-  if (s.b_dtype == DType::f16) return std::make_unique<WideningProduct<f16>>(s, provider);
+  if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
   const bool try_onednn = provider == MatmulProvider::onednn ||
                           (provider == MatmulProvider::automatic && suits_onednn(s));
   std::unique_ptr<Product> product;

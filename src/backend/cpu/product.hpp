@@ -2,9 +2,12 @@
 // primitive, its scratch memory) and run many times without allocating.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "mora/backend/backend.hpp"
+#include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
 
@@ -18,7 +21,7 @@ struct ProductShape {
   double alpha = 1.0;
   Addend addend = Addend::none;
   DType dtype = DType::f32;    // of A and C
-  DType b_dtype = DType::f32;  // stored_only() when dtype is f32: B is widened into scratch first
+  DType b_dtype = DType::f32;  // may be narrow when dtype is f32: B is widened, which is exact
 };
 
 class Product {
@@ -31,9 +34,40 @@ class Product {
 // Never null; empty dimensions, widening and the choice of the provider are handled here.
 std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvider provider);
 
-// The providers. Dimensions are positive, b_dtype equals dtype. onednn_product returns null for
-// what it does not do.
+// The providers. Dimensions are positive. Where m < n they cut C into panels of columns, and B may
+// be narrow: each panel of it is widened when its turn comes. Elsewhere b_dtype equals dtype.
+// onednn_product returns null for what it does not do.
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
+
+// Rows of narrow values, `stride` apart, widened to rows of floats.
+struct NarrowRows {
+  const void* data;
+  DType dtype;
+  int64_t rows, columns, stride;
+};
+void widen(const NarrowRows& from, float* to, int64_t to_stride);
+
+// Columns [begin, begin + columns) of op(B), widened. Like B the panel is transposed or not; its
+// rows are s.k apart, or `panel`, the largest number of columns.
+inline void widen_panel(const ProductShape& s, const void* b, int64_t begin, int64_t columns,
+                        int64_t panel, float* to) {
+  const bool tb = s.tb == Transpose::yes;
+  const auto* first = static_cast<const std::byte*>(b) +
+                      static_cast<size_t>(begin * (tb ? s.k : 1)) * size_of(s.b_dtype);
+  widen({first, s.b_dtype, tb ? columns : s.k, tb ? s.k : columns, tb ? s.k : s.n}, to,
+        tb ? s.k : panel);
+}
+
+// body(panel, slot) for every panel, in a parallel region. Panels of the same slot follow each
+// other, so that a slot can own scratch memory.
+template <class Body>
+void for_panels(int64_t panels, int64_t slots, const Body& body) {
+  std::atomic<int64_t> next = 0;
+  parallel_for(std::max<int64_t>(slots, 2), [&](int64_t slot) {
+    if (slot >= slots) return;
+    for (int64_t panel = next++; panel < panels; panel = next++) body(panel, slot);
+  });
+}
 
 }  // namespace mora::cpu
