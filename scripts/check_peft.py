@@ -66,10 +66,14 @@ def train(model_dir, folder, adapter):
 def compare(what, model_dir, model, ids, adapter, work):
     golden = work / "golden.safetensors"
     write_safetensors(golden, golden_of(model, ids), command="check_peft.py")
-    command = [BUILD / "mora-check-model", model_dir, golden] + ([adapter] if adapter else [])
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [BUILD / "mora-check-model", model_dir, golden]
+    done = subprocess.run(command + ([adapter] if adapter else []), capture_output=True, text=True)
     print(f"{what}: {done.stdout or done.stderr}", end="", flush=True)
-    return done.returncode == 0
+    # The base alone must not pass, or the adapter would be too small to show anything.
+    bare = adapter and subprocess.run(command, capture_output=True, text=True)
+    if bare and bare.returncode != 1:
+        print(f"{what}: the base without the adapter: {bare.stdout or bare.stderr}", end="")
+    return done.returncode == 0 and (not bare or bare.returncode == 1)
 
 
 def main():
