@@ -4,64 +4,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <map>
+
+#include "eval/cached_pass.hpp"
 
 namespace mora {
 
 namespace {
-
-// One graph over `tokens` new tokens; logits of one chosen token per sequence.
-struct CachedGraph {
-  OwnedTensor tokens, positions, slots, chosen;  // chosen: [batch] rows whose logits are wanted
-  Graph graph;
-  Var logits;  // [batch, V]
-
-  CachedGraph(const Llama& model, std::deque<OwnedTensor>& caches, int64_t count, int64_t batch)
-      : tokens({DType::i32, {count}}),
-        positions({DType::i32, {count}}),
-        slots({DType::i32, {count}}),
-        chosen({DType::i32, {batch}}) {
-    Context context(graph);
-    auto bind = [&](const OwnedTensor& t, const char* name) { return graph.bind(t.view(), name); };
-    const Var at = bind(positions, "positions"), slot = bind(slots, "slots");
-    const Attend attend = [&](int64_t layer, Var q, Var k, Var v) {
-      const auto first = static_cast<size_t>(2 * layer);
-      const Var k_cache = bind(caches[first], "k_cache"),
-                v_cache = bind(caches[first + 1], "v_cache");
-      cache_write(k_cache, k, slot, at);
-      cache_write(v_cache, v, slot, at);
-      return cached_attention(q, k_cache, v_cache, slot, at, model.attention_attrs());
-    };
-    const Var h = model.hidden(context, bind(tokens, "tokens"), at, attend);
-    logits = matmul(embedding(h, bind(chosen, "chosen")), model.output_weight(context),
-                    {.tb = Transpose::yes});
-  }
-
-  void set(int64_t row, int32_t token, int64_t position, int64_t slot) {
-    const auto r = static_cast<size_t>(row);
-    tokens.as<int32_t>()[r] = token;
-    positions.as<int32_t>()[r] = static_cast<int32_t>(position);
-    slots.as<int32_t>()[r] = static_cast<int32_t>(slot);
-  }
-};
-
-// A graph of some tokens with its plan.
-struct Pass {
-  CachedGraph graph;
-  Plan plan;
-
-  Pass(const Llama& model, std::deque<OwnedTensor>& caches, int64_t count, int64_t batch,
-       const Backend& backend, Workspace& workspace)
-      : graph(model, caches, count, batch),
-        plan(graph.graph, std::array{graph.logits}, backend, workspace) {}
-
-  void run(double& seconds) {
-    const auto start = std::chrono::steady_clock::now();
-    plan.run();
-    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-};
 
 // A run over few tokens costs as much as one over all that its plan takes.
 constexpr std::array<int64_t, 4> kPrefillTokens = {8, 32, 128, 512};
@@ -83,9 +32,9 @@ struct Generator::Impl {
   GeneratorShape shape;
   const Backend& backend;
   Workspace& workspace;
-  std::deque<OwnedTensor> caches;  // k and v of layer 0, of layer 1, ...
-  std::map<int64_t, Pass> prefills;
-  Pass decode;
+  Caches caches;
+  std::map<int64_t, CachedPass> prefills;
+  CachedPass decode;
   std::vector<std::vector<int32_t>> cached;  // tokens of each row of the caches
   GenerateTimes times;
   std::vector<double> logits;
@@ -96,31 +45,22 @@ struct Generator::Impl {
         shape(s),
         backend(b),
         workspace(w),
-        caches(make_caches(m, store, s)),
+        caches(m, store, s.batch_size, s.capacity),
         decode(m, caches, s.batch_size, s.batch_size, b, w),
         cached(static_cast<size_t>(s.batch_size)) {}
 
-  static std::deque<OwnedTensor> make_caches(const Llama& model, const ParameterStore& store,
-                                             const GeneratorShape& s) {
-    const LlamaConfig& c = model.config();
-    if (s.capacity > model.longest()) {
-      fail(ErrorKind::data, "a prompt and its continuation may take ", s.capacity,
-           " tokens, but the model has ", model.longest(), " positions (max_position_embeddings)");
-    }
-    std::deque<OwnedTensor> caches;
-    for (int64_t i = 0; i < 2 * c.num_hidden_layers; ++i) {
-      caches.emplace_back(
-          Type{store.working(), {s.batch_size, s.capacity, c.num_key_value_heads * c.head_dim}});
-    }
-    return caches;
-  }
-
   // The smallest prefill that takes `tokens` at once, or the largest there is.
-  Pass& prefill_for(int64_t tokens, int64_t& size) {
+  CachedPass& prefill_for(int64_t tokens) {
     const auto at = std::ranges::lower_bound(kPrefillTokens, tokens);
-    size = at == kPrefillTokens.end() ? kPrefillTokens.back() : *at;
+    const int64_t size = at == kPrefillTokens.end() ? kPrefillTokens.back() : *at;
     return prefills.try_emplace(size, model, caches, size, shape.batch_size, backend, workspace)
         .first->second;
+  }
+
+  static void run(CachedPass& pass, double& seconds) {
+    const auto start = std::chrono::steady_clock::now();
+    pass.run();
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
   // A group of prompts on its way.
@@ -160,25 +100,20 @@ void Generator::Impl::read_prompts(Group& g) {
   }
   for (std::vector<int32_t>& tokens : cached) tokens.clear();
   for (size_t begin = 0; begin < rows.size();) {
-    int64_t size = 0;
-    Pass& pass = prefill_for(static_cast<int64_t>(rows.size() - begin), size);
-    const size_t count = std::min(rows.size() - begin, static_cast<size_t>(size));
-    std::ranges::fill(pass.graph.chosen.as<int32_t>(), 0);
+    CachedPass& pass = prefill_for(static_cast<int64_t>(rows.size() - begin));
+    const size_t count = std::min(rows.size() - begin, static_cast<size_t>(pass.tokens()));
+    pass.clear_from(static_cast<int64_t>(count));
     std::vector<size_t> complete;  // prompts whose last token is in this run
-    for (size_t r = 0; r < static_cast<size_t>(size); ++r) {
-      if (r >= count) {
-        pass.graph.set(static_cast<int64_t>(r), 0, 0, -1);
-        continue;
-      }
+    for (size_t r = 0; r < count; ++r) {
       const auto [p, i] = rows[begin + r];
-      pass.graph.set(static_cast<int64_t>(r), g.prompts[p][i], static_cast<int64_t>(i),
-                     static_cast<int64_t>(p));
+      pass.set(static_cast<int64_t>(r), g.prompts[p][i], static_cast<int64_t>(i),
+               static_cast<int64_t>(p));
       if (i + 1 < g.prompts[p].size()) continue;
-      pass.graph.chosen.as<int32_t>()[p] = static_cast<int32_t>(r);
+      pass.choose(static_cast<int64_t>(p), static_cast<int64_t>(r));
       complete.push_back(p);
     }
-    pass.run(times.prefill_seconds);
-    for (const size_t p : complete) g.next[p] = choose(pass.plan[pass.graph.logits], p, g);
+    run(pass, times.prefill_seconds);
+    for (const size_t p : complete) g.next[p] = choose(pass.logits(), p, g);
     begin += count;
   }
   times.prefill_tokens += static_cast<int64_t>(rows.size());
@@ -195,10 +130,8 @@ bool Generator::Impl::ends(const Group& g, size_t p) const {
 std::vector<std::vector<int32_t>> Generator::Impl::run(Group& g) {
   read_prompts(g);
   std::vector<uint8_t> done(g.prompts.size(), 0);
-  for (int64_t row = 0; row < shape.batch_size; ++row) {
-    decode.graph.set(row, 0, 0, -1);
-    decode.graph.chosen.as<int32_t>()[static_cast<size_t>(row)] = static_cast<int32_t>(row);
-  }
+  decode.clear_from(0);
+  for (int64_t row = 0; row < shape.batch_size; ++row) decode.choose(row, row);
   for (size_t left = g.prompts.size(); left > 0;) {
     for (size_t p = 0; p < g.prompts.size(); ++p) {
       if (done[p]) continue;
@@ -206,14 +139,14 @@ std::vector<std::vector<int32_t>> Generator::Impl::run(Group& g) {
       g.seen[p].push_back(g.next[p]);
       done[p] = ends(g, p);
       left -= done[p];
-      decode.graph.set(static_cast<int64_t>(p), g.next[p], position,
-                       done[p] ? -1 : static_cast<int64_t>(p));
+      decode.set(static_cast<int64_t>(p), g.next[p], position,
+                 done[p] ? -1 : static_cast<int64_t>(p));
     }
     if (left == 0) break;
-    decode.run(times.decode_seconds);
+    run(decode, times.decode_seconds);
     times.decode_tokens += static_cast<int64_t>(left);
     for (size_t p = 0; p < g.prompts.size(); ++p) {
-      if (!done[p]) g.next[p] = choose(decode.plan[decode.graph.logits], p, g);
+      if (!done[p]) g.next[p] = choose(decode.logits(), p, g);
     }
   }
   std::vector<std::vector<int32_t>> made;
