@@ -6,7 +6,8 @@
 
 base_packages="g++ cmake ninja-build libeigen3-dev libdnnl-dev libcli11-dev nlohmann-json3-dev libsentencepiece-dev \
 libssl-dev zlib1g-dev libicu-dev libpcre2-dev"
-test_packages="doctest-dev"
+sweep_packages="python3 python3-matplotlib"
+test_packages="doctest-dev $sweep_packages"
 
 ensure_packages() {
   local missing=() package
