@@ -64,8 +64,9 @@ struct Rewriter {
   }
 };
 
-void save(const TemporaryFolder& folder, const TinyLlama& tiny) {
-  save_adapter(folder.path(), tiny.adapter, tiny.store, {"base/model", ""});
+void save(const TemporaryFolder& folder, const TinyLlama& tiny,
+          MoraScale scale = MoraScale::folded) {
+  save_adapter(folder.path(), tiny.adapter, tiny.store, {"base/model", ""}, scale);
 }
 
 TEST_CASE("targets are whole names at the end of a path") {
@@ -126,7 +127,7 @@ TEST_CASE("every method comes back from its files as it was") {
     INFO(kind.name);
     const TemporaryFolder folder;
     const TinyLlama saved(kind.config);
-    save(folder, saved);
+    save(folder, saved, MoraScale::kept);
     AdapterConfig read = read_adapter_config(folder.path());
     CHECK(read.method == kind.config.method);
     CHECK(read.r == kind.config.r);
@@ -134,7 +135,10 @@ TEST_CASE("every method comes back from its files as it was") {
     if (read.method == "lora") {
       CHECK(read.lora_alpha == kind.config.lora_alpha);
       CHECK(read.use_rslora == kind.config.use_rslora);
+      CHECK(read.use_dora == kind.config.use_dora);
     } else {
+      CHECK(read.scale == kind.config.scale);
+      CHECK(read.cover == kind.config.cover);
       CHECK(read.operation == kind.config.operation);
       if (read.operation == "sharing") CHECK(read.grouping == kind.config.grouping);
     }
@@ -220,9 +224,12 @@ TEST_CASE("adapter_config.json has exactly the keys of PEFT 0.9.0, and MoRA's tw
     const AdapterConfig& c = kind.config;
     if (c.method == "mora") {
       expected.insert({"use_mora", "mora_type"});
-      const int64_t type = c.operation == "sharing"    ? types.at(c.grouping)
+      // The fork has no blocks beyond the used ones; a scale is multiplied into the matrices.
+      const int64_t type = c.cover == "all"            ? 0
+                           : c.operation == "sharing"  ? types.at(c.grouping)
                            : c.operation == "rotation" ? 6
                                                        : 0;
+      if (type == 0) expected.insert("mora_operator");
       CHECK(json["mora_type"] == type);
       CHECK(json["use_mora"] == true);
       CHECK(json["use_rslora"] == false);

@@ -45,7 +45,7 @@ struct AdapterAndBase : TemporaryFolder {
     for (const Parameter& p : store.all()) {
       if (is_adapter_parameter(p)) fill_random(p.value, p.name, 0.1);
     }
-    save_adapter(adapter(), config, store, {base().string(), ""});
+    save_adapter(adapter(), config, store, {base().string(), ""}, MoraScale::folded);
   }
 
   std::filesystem::path adapter() const { return *this / "adapter"; }
@@ -57,7 +57,7 @@ struct AdapterAndBase : TemporaryFolder {
     const AdapterFolder folder(adapter(), "");
     for (const Linear& linear : folder.layers()) {
       const OwnedTensor delta({DType::f64, {linear.out(), linear.in()}});
-      delta_weight(linear, delta.view());
+      folder.update_of(linear, delta.view());
       all[linear.path()] = {delta.as<double>().begin(), delta.as<double>().end()};
     }
     return all;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 
+#include "mora/adapters/low_rank.hpp"
 #include "mora/autograd/grad.hpp"
 #include "mora/plan/plan.hpp"
 #include "tiny_llama.hpp"
@@ -60,6 +61,7 @@ struct Layer {
     linear.attach(make_adapter(config, Scope(store, "layer"), s.in, s.out));
     store.allocate();
     store.initialise(1);
+    initialise_adapters(store, 1, std::array{&linear});
     fill_random(x.view(), "x", 1);
   }
 
@@ -140,22 +142,25 @@ class Dense {
     return w_;
   }
 
-  // Block b of the input is turned by `turn` times the angles b theta_k, then multiplied by M.
-  Numbers blocks(double turn) {
-    const int64_t n = (s_.in + rank_ - 1) / rank_, h = rank_ / 2;
+  // Block b of the input is turned by `turn` times the angles b theta_k, then multiplied by M. It
+  // goes to the block of outputs of its number; under "all" also to those it comes to going round.
+  Numbers blocks(double turn, bool all) {
+    const int64_t n = (s_.in + rank_ - 1) / rank_, h = rank_ / 2,
+                  round = all ? std::min(n, (s_.out + rank_ - 1) / rank_) : n;
     for (int64_t o = 0; o < s_.out; ++o) {
-      const int64_t b = o % (n * rank_) / rank_, i = o % (n * rank_) % rank_;
-      for (int64_t c = 0; c < rank_; ++c) {
-        double factor = m(i, c);
-        if (turn != 0) {
-          const double theta = std::pow(
-                           10000.0, -2.0 * static_cast<double>(c % h) / static_cast<double>(rank_)),
-                       angle = static_cast<double>(b) * theta;
-          factor = c < h ? m(i, c) * std::cos(angle) + m(i, c + h) * std::sin(angle)
-                         : m(i, c) * std::cos(angle) - m(i, c - h) * std::sin(angle);
+      const int64_t i = o % (n * rank_) % rank_;
+      for (int64_t b = o % (n * rank_) / rank_; b < n; b += round)
+        for (int64_t c = 0; c < rank_; ++c) {
+          double factor = m(i, c);
+          if (turn != 0) {
+            const double theta = std::pow(10000.0, -2.0 * static_cast<double>(c % h) /
+                                                       static_cast<double>(rank_)),
+                         angle = static_cast<double>(b) * theta;
+            factor = c < h ? m(i, c) * std::cos(angle) + m(i, c + h) * std::sin(angle)
+                           : m(i, c) * std::cos(angle) - m(i, c - h) * std::sin(angle);
+          }
+          w(o, (b * rank_ + c) % s_.in) += factor;
         }
-        w(o, (b * rank_ + c) % s_.in) += factor;
-      }
     }
     return w_;
   }
@@ -163,6 +168,19 @@ class Dense {
   Numbers truncation() {
     for (int64_t o = 0; o < std::min(s_.out, rank_); ++o) {
       for (int64_t j = 0; j < std::min(s_.in, rank_); ++j) w(o, j) = m(o, j);
+    }
+    return w_;
+  }
+
+  // Rows of W + s B A brought to the length m, minus W.
+  Numbers dora(const Numbers& base, const Numbers& b, const Numbers& magnitude, double scale) {
+    lora(b, scale);
+    for (int64_t o = 0; o < s_.out; ++o) {
+      double norm2 = 0;
+      const auto at = [&](int64_t j) { return static_cast<size_t>(o * s_.in + j); };
+      for (int64_t j = 0; j < s_.in; ++j) norm2 += std::pow(base[at(j)] + w(o, j), 2);
+      const double g = magnitude[static_cast<size_t>(o)] / std::sqrt(norm2);
+      for (int64_t j = 0; j < s_.in; ++j) w(o, j) = g * (base[at(j)] + w(o, j)) - base[at(j)];
     }
     return w_;
   }
@@ -191,25 +209,42 @@ int64_t expected_rank(const AdapterConfig& c, const LayerShape& s) {
                                                          : rank;
 }
 
-Numbers expected_delta(const Layer& layer) {
+double expected_scale(const AdapterConfig& c) {
+  if (c.method == "mora") return c.scale;
+  const auto r = static_cast<double>(c.r);
+  return c.lora_alpha / (c.use_rslora ? std::sqrt(r) : r);
+}
+
+Numbers expected_mora(const Layer& layer) {
   const AdapterConfig& c = layer.config;
   Dense dense(layer, expected_rank(c, layer.shape));
-  if (c.method == "lora") {
-    const auto r = static_cast<double>(layer.shape.r);
-    return dense.lora(numbers_of(layer.parameter("lora_B.weight").value),
-                      c.lora_alpha / (c.use_rslora ? std::sqrt(r) : r));
-  }
-  if (c.operation == "rotation") return dense.blocks(1);
-  if (c.operation == "decoupling") return dense.blocks(0);
+  if (c.operation == "rotation") return dense.blocks(1, c.cover == "all");
+  if (c.operation == "decoupling") return dense.blocks(0, false);
   if (c.operation == "truncation") return dense.truncation();
   return dense.sharing(c.grouping == "strided" || c.grouping == "strided_contiguous",
                        c.grouping == "strided" || c.grouping == "contiguous_strided");
+}
+
+Numbers expected_delta(const Layer& layer) {
+  const AdapterConfig& c = layer.config;
+  const double scale = expected_scale(c);
+  if (c.method == "mora") {
+    Numbers delta = expected_mora(layer);
+    for (double& d : delta) d *= scale;
+    return delta;
+  }
+  Dense dense(layer, 0);
+  const Numbers b = numbers_of(layer.parameter("lora_B.weight").value);
+  if (!c.use_dora) return dense.lora(b, scale);
+  return dense.dora(numbers_of(layer.linear.weight().value), b,
+                    numbers_of(layer.parameter("lora_magnitude_vector").value), scale);
 }
 
 template <class Body>
 void for_each_case(const Body& body) {
   for (const AdapterKind& kind : adapter_kinds()) {
     for (const LayerShape& shape : kShapes) {
+      if (kind.config.init_lora_weights == "asymmetric" && shape.r > shape.in) continue;
       INFO(kind.name << ", in " << shape.in << " out " << shape.out << " r " << shape.r);
       Layer layer(kind.config, shape);
       body(layer);
@@ -231,7 +266,8 @@ TEST_CASE("the trained numbers are as many as the method's formula says") {
   for_each_case([](Layer& layer) {
     const LayerShape& s = layer.shape;
     const int64_t rank = expected_rank(layer.config, s);
-    const int64_t expected = layer.config.method == "lora" ? s.r * (s.in + s.out) : rank * rank;
+    int64_t expected = layer.config.method == "lora" ? s.r * (s.in + s.out) : rank * rank;
+    if (layer.config.use_dora) expected += s.out;
     CHECK(layer.store.count(Training::trained) == expected);
     CHECK(adapter_parameters(layer.config, s.in, s.out) == expected);
   });
@@ -261,7 +297,10 @@ TEST_CASE("without dropout the change is linear in the input") {
         x.as<double>()[i] = a * x.as<double>()[i] + b * other.as<double>()[i];
       Graph graph;
       Context context(graph);
-      return run(graph, layer.linear.adapter()->delta(context, graph.bind(x.view(), "x")));
+      const Var input = graph.bind(x.view(), "x"),
+                weight = context.parameter(layer.linear.weight()),
+                product = matmul(input, weight, {.tb = Transpose::yes});
+      return run(graph, layer.linear.adapter()->delta(context, {input, weight, product}));
     };
     Numbers sum = delta_of(2, 0);
     const Numbers other = delta_of(0, -3);
@@ -269,6 +308,45 @@ TEST_CASE("without dropout the change is linear in the input") {
     CHECK(difference(delta_of(2, -3), sum) < 1e-12);
   });
 }
+
+// DoRA takes the norms for constants. Here: keeps what it divides by as it is now, whatever A and B
+// become, by magnitudes that grow as the norms do.
+class HeldNorms {
+ public:
+  explicit HeldNorms(const Layer& layer) : layer_(layer) {
+    if (layer.config.use_dora) {
+      magnitude_ = numbers_of(layer.parameter("lora_magnitude_vector").value);
+      norms_ = now();
+    }
+  }
+  void apply() const {
+    if (!layer_.config.use_dora) return;
+    const Numbers norms = now();
+    for (size_t o = 0; o < norms.size(); ++o) memory()[o] = magnitude_[o] * norms[o] / norms_[o];
+  }
+  void undo() const {
+    if (layer_.config.use_dora) std::ranges::copy(magnitude_, memory().begin());
+  }
+
+ private:
+  std::span<double> memory() const {
+    return layer_.parameter("lora_magnitude_vector").value.as<double>();
+  }
+  Numbers now() const {
+    const Numbers w = numbers_of(layer_.linear.weight().value),
+                  update =
+                      Dense(layer_, 0).lora(numbers_of(layer_.parameter("lora_B.weight").value),
+                                            expected_scale(layer_.config));
+    Numbers norms(static_cast<size_t>(layer_.shape.out));
+    for (size_t i = 0; i < w.size(); ++i)
+      norms[i / static_cast<size_t>(layer_.shape.in)] += std::pow(w[i] + update[i], 2);
+    for (double& n : norms) n = std::sqrt(n);
+    return norms;
+  }
+
+  const Layer& layer_;
+  Numbers magnitude_, norms_;
+};
 
 // The error of <u, dy/dp v> from grad() against a central difference, relative to the larger of
 // both.
@@ -284,10 +362,16 @@ double gradient_error(const Layer& layer, Forward& forward, Var wrt, const Tenso
   double analytic = 0, numeric = 0;
   for (size_t i = 0; i < start.size(); ++i) analytic += gradient[i] * v.as<double>()[i];
   constexpr double kStep = 1e-4;
+  const bool of_factors =
+      memory.data == layer.parameter("lora_A.weight").value.data ||
+      (layer.config.method == "lora" && memory.data == layer.parameter("lora_B.weight").value.data);
+  const HeldNorms held(layer);
   for (const double side : {1.0, -1.0}) {
     for (size_t i = 0; i < start.size(); ++i)
       memory.as<double>()[i] = start[i] + side * kStep * v.as<double>()[i];
+    if (of_factors) held.apply();
     const Numbers y = run(forward.graph, forward.y);
+    if (of_factors) held.undo();
     for (size_t i = 0; i < y.size(); ++i) numeric += side * y[i] * u.as<double>()[i] / (2 * kStep);
   }
   std::ranges::copy(start, memory.as<double>().begin());
@@ -308,6 +392,86 @@ TEST_CASE("gradients of the adapter and of the input, also under dropout") {
       }
     }
   });
+}
+
+TEST_CASE("AsyLoRA's A has orthonormal rows, its own in every layer and from the seed") {
+  AdapterConfig config;
+  config.init_lora_weights = "asymmetric";
+  const auto start = [&](const std::string& path, uint64_t seed, int64_t in, int64_t r) {
+    ParameterStore store(DType::f64);
+    Linear linear(Scope(store, path), in, 3, {Init::Kind::normal, 1}, Training::frozen);
+    config.r = r;
+    linear.attach(make_adapter(config, Scope(store, path), in, 3));
+    store.allocate();
+    initialise_adapters(store, seed, std::array{&linear});
+    for (const double b : numbers_of(store.all().back().value)) CHECK(b == 0);
+    return numbers_of(store.all()[1].value);
+  };
+  for (const auto& [in, r] :
+       std::initializer_list<std::pair<int64_t, int64_t>>{{1, 1}, {7, 7}, {30, 1}, {173, 8}}) {
+    const Numbers a = start("layer", 5, in, r);
+    for (int64_t i = 0; i < r; ++i) {
+      for (int64_t k = 0; k <= i; ++k) {
+        double product = 0;
+        for (int64_t j = 0; j < in; ++j)
+          product += a[static_cast<size_t>(i * in + j)] * a[static_cast<size_t>(k * in + j)];
+        CHECK(std::fabs(product - (i == k ? 1 : 0)) < 1e-12);
+      }
+    }
+  }
+  const Numbers a = start("layer", 5, 30, 4);
+  CHECK(start("layer", 5, 30, 4) == a);
+  CHECK(start("other", 5, 30, 4) != a);
+  CHECK(start("layer", 6, 30, 4) != a);
+  // The signs are drawn: of 30 numbers of each row, some are negative and some not.
+  for (size_t i = 0; i < 4; ++i) {
+    const auto negative =
+        std::count_if(a.begin() + static_cast<long>(30 * i),
+                      a.begin() + static_cast<long>(30 * (i + 1)), [](double x) { return x < 0; });
+    CHECK(negative > 3);
+    CHECK(negative < 27);
+  }
+  CHECK_THROWS_AS(start("layer", 5, 3, 4), Error);
+}
+
+TEST_CASE("DoRA refuses a layer with a row that has no direction") {
+  AdapterConfig config;
+  config.use_dora = true;
+  ParameterStore store;
+  Linear linear(Scope(store, "layer"), 4, 3, {Init::Kind::normal, 1}, Training::frozen);
+  linear.attach(make_adapter(config, Scope(store, "layer"), 4, 3));
+  store.allocate();
+  store.initialise(1);
+  std::ranges::fill(linear.weight().value.as<float>().subspan(4, 4), 0.0f);
+  CHECK_THROWS_WITH_AS(initialise_adapters(store, 1, std::array{&linear}),
+                       doctest::Contains("layer.weight: row 1 is all zeros"), Error);
+}
+
+TEST_CASE("cover \"all\" gives every input an update, cover \"used\" leaves blocks without any") {
+  for (const LayerShape& shape : {LayerShape{172, 64, 8}, {43, 10, 1}, {24, 10, 3}, {64, 5, 4}}) {
+    AdapterConfig config = adapter_kind("mora", "rotation").config;
+    for (const char* cover : {"used", "all"}) {
+      config.cover = cover;
+      Layer layer(config, shape);
+      layer.randomise();
+      const Numbers delta = layer.delta_weights();
+      int64_t without = 0;
+      for (int64_t j = 0; j < shape.in; ++j) {
+        double sum = 0;
+        for (int64_t o = 0; o < shape.out; ++o)
+          sum += std::fabs(delta[static_cast<size_t>(o * shape.in + j)]);
+        without += sum == 0;
+      }
+      const int64_t rank = mora_rank(shape.in, shape.out, shape.r, "rotation"),
+                    reached = (shape.out + rank - 1) / rank * rank;
+      CHECK(without == (config.cover == "all" ? 0 : std::max<int64_t>(0, shape.in - reached)));
+      const OwnedTensor matrix({DType::f64, {shape.out, shape.in}});
+      std::ranges::copy(delta, matrix.as<double>().begin());
+      const std::vector<double> values = singular_values(matrix.view());
+      CHECK(values.size() == static_cast<size_t>(std::min(shape.in, shape.out)));
+      CHECK(values.back() > 1e-6 * values.front());  // the rank is min(in, out)
+    }
+  }
 }
 
 TEST_CASE("r_hat is the authors' for the shapes of known models") {

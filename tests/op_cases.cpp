@@ -70,6 +70,7 @@ const std::vector<OpCase>& op_cases() {
     std::vector<OpCase> cases;
     add_model_cases(cases);
     add_train_cases(cases);
+    add_dora_cases(cases);
     return cases;
   }();
   return table;
@@ -79,7 +80,7 @@ const std::vector<OpId>& not_differentiable() {
   static const std::vector<OpId> list = {
       OpId::sum_rows,         OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad,
       OpId::cached_attention, OpId::cache_write,    OpId::accumulate,    OpId::clear,
-      OpId::squared_norm,     OpId::adamw};
+      OpId::squared_norm,     OpId::adamw,          OpId::row_norm,      OpId::dora_grad};
   return list;
 }
 
@@ -187,6 +188,14 @@ void wrong_train_calls(Calls& out) {
   wrong(out, OpId::accumulate, "shapes", Attrs{}, {h, w});
   wrong(out, OpId::clear, "inputs", Attrs{}, {h, w});
   wrong(out, OpId::squared_norm, "integers", Attrs{}, {whole({6})});
+  const CaseInput row = floats({8});
+  wrong(out, OpId::row_norm, "rank", RowNormAttrs{1}, {w, floats({11, 2}), floats({3, 8})});
+  wrong(out, OpId::row_norm, "b", RowNormAttrs{1}, {w, floats({8, 2}), floats({2, 8})});
+  wrong(out, OpId::row_norm, "f64 with bf16", RowNormAttrs{1},
+        {narrow({6, 8}), {{6, 2}, normal(), Storage::f64}, {{2, 8}, normal(), Storage::f64}});
+  wrong(out, OpId::dora, "low_rank", Attrs{}, {h, floats({6, 7}), row, row});
+  wrong(out, OpId::dora, "norm", Attrs{}, {h, h, row, floats({6})});
+  wrong(out, OpId::dora_grad, "dy", Attrs{}, {h, h, row, row, w});
   const AdamWAttrs adam{0.9, 0.95, 1e-8, 0, 1};
   const CaseInput hyper{{3}, normal(), Storage::f64}, short_hyper{{2}, normal(), Storage::f64};
   wrong(out, OpId::adamw, "gradients", adam, {h, w, h, h, floats({1}), hyper});

@@ -50,7 +50,8 @@ struct OpCase {
   std::vector<int> wrt =
       {};  // inputs whose gradient is checked, through output 0 and the other `through` outputs
   std::vector<int> through = {0};
-  double f32_bound = 4e-6;  // of the largest magnitude of the reference output
+  std::vector<int> constants = {};  // inputs that the op's definition takes for constants
+  double f32_bound = 4e-6;          // of the largest magnitude of the reference output
   double step =
       1e-3;  // of the central difference; 1 for casts, which are exact on the case's numbers
   Working working = Working::f32_and_f64;
@@ -62,6 +63,7 @@ const std::vector<OpCase>& op_cases();
 void add_model_cases(std::vector<OpCase>& out);  // op_cases_model.cpp: what a LLaMA consists of
 void add_train_cases(
     std::vector<OpCase>& out);  // op_cases_train.cpp: loss, dropout, adapters, updates
+void add_dora_cases(std::vector<OpCase>& out);  // op_cases_dora.cpp
 
 // The outputs of an op that has no public function of its own.
 std::vector<Var> emit(OpId id, const Attrs& attrs, std::span<const Var> in);

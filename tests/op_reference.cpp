@@ -343,6 +343,46 @@ Array rotate_blocks(const Array& x, const BlockTable& t, int64_t features,
   return matmul(x, matrix, {}, {length(x) / total, total, features}, {.tb = Transpose::yes});
 }
 
+Array row_norm(const Array& w, const Array& b, const Array& a, int64_t rank,
+               const RowNormAttrs& attrs) {
+  const int64_t rows = length(b) / rank, columns = length(a) / rank;
+  Array norms;
+  for (int64_t o = 0; o < rows; ++o) {
+    double sum = 0;
+    for (int64_t j = 0; j < columns; ++j) {
+      double update = 0;
+      for (int64_t k = 0; k < rank; ++k) update += b[at(o * rank + k)] * a[at(k * columns + j)];
+      const double x = w[at(o * columns + j)] + attrs.scale * update;
+      sum += x * x;
+    }
+    norms.push_back(std::sqrt(sum));
+  }
+  return norms;
+}
+
+// (m / n - 1) base + m / n low_rank, by column
+Array dora(const DoraArrays& in) {
+  Array y(in.base.size());
+  for (size_t i = 0; i < y.size(); ++i) {
+    const size_t n = i % in.norm.size();
+    const double g = in.magnitude[n] / in.norm[n];
+    y[i] = (g - 1) * in.base[i] + g * in.low_rank[i];
+  }
+  return y;
+}
+
+Arrays dora_grad(const DoraArrays& in, const Array& dy) {
+  Array base(dy.size()), low_rank(dy.size()), magnitude(in.norm.size(), 0.0);
+  for (size_t i = 0; i < dy.size(); ++i) {
+    const size_t n = i % in.norm.size();
+    const double g = in.magnitude[n] / in.norm[n];
+    base[i] = (g - 1) * dy[i];
+    low_rank[i] = g * dy[i];
+    magnitude[n] += dy[i] * (in.base[i] + in.low_rank[i]) / in.norm[n];
+  }
+  return {base, low_rank, magnitude};
+}
+
 Arrays adamw(const Arrays& in, const AdamWAttrs& a) {
   Array p = in[0], m = in[2], v = in[3];
   const double norm = std::sqrt(in[4][0]), lr = in[5][0];

@@ -69,6 +69,15 @@ struct BlockTable {
 Array rotate_blocks(const Array& x, const BlockTable& table, int64_t features,
                     const RotateBlocksAttrs& attrs);
 
+// ||w[o] + scale (b a)[o]||
+Array row_norm(const Array& w, const Array& b, const Array& a, int64_t rank,
+               const RowNormAttrs& attrs);
+struct DoraArrays {
+  const Array &base, &low_rank, &magnitude, &norm;
+};
+Array dora(const DoraArrays& in);
+Arrays dora_grad(const DoraArrays& in, const Array& dy);  // dbase, dlow_rank, dmagnitude
+
 // parameters, exp_avg, exp_avg_sq after the step; inputs in the order of the op.
 Arrays adamw(const Arrays& in, const AdamWAttrs& attrs);
 

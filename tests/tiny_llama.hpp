@@ -28,21 +28,44 @@ inline AdapterKind adapter_kind(const std::string& method, const std::string& op
   return kind;
 }
 
+// Its update is not a product of fewer numbers.
+inline bool full_rank(const AdapterConfig& c) {
+  return c.use_dora || c.operation == "rotation" || c.operation == "decoupling";
+}
+
 inline std::vector<AdapterKind> adapter_kinds() {
-  std::vector<AdapterKind> all = {adapter_kind("lora"),
-                                  adapter_kind("lora"),
-                                  adapter_kind("lora"),
-                                  adapter_kind("mora", "sharing", "strided"),
-                                  adapter_kind("mora", "sharing", "contiguous"),
-                                  adapter_kind("mora", "sharing", "contiguous_strided"),
-                                  adapter_kind("mora", "sharing", "strided_contiguous"),
-                                  adapter_kind("mora", "rotation"),
-                                  adapter_kind("mora", "decoupling"),
-                                  adapter_kind("mora", "truncation")};
-  all[1].name = "rslora";
-  all[1].config.use_rslora = true;
-  all[2].name = "lora with dropout";
-  all[2].config.lora_dropout = 0.25;
+  std::vector<AdapterKind> all;
+  const auto add = [&](AdapterKind kind, const std::string& name, auto change) {
+    if (!name.empty()) kind.name = name;
+    change(kind.config);
+    all.push_back(std::move(kind));
+  };
+  const auto as_is = [](AdapterConfig&) {};
+  add(adapter_kind("lora"), "", as_is);
+  add(adapter_kind("lora"), "rslora", [](AdapterConfig& c) { c.use_rslora = true; });
+  add(adapter_kind("lora"), "lora with dropout", [](AdapterConfig& c) { c.lora_dropout = 0.25; });
+  add(adapter_kind("lora"), "gaussian", [](AdapterConfig& c) { c.init_lora_weights = "gaussian"; });
+  add(adapter_kind("lora"), "asymmetric",
+      [](AdapterConfig& c) { c.init_lora_weights = "asymmetric"; });
+  add(adapter_kind("lora"), "dora", [](AdapterConfig& c) { c.use_dora = true; });
+  add(adapter_kind("lora"), "rsdora", [](AdapterConfig& c) { c.use_dora = c.use_rslora = true; });
+  add(adapter_kind("lora"), "dora with dropout", [](AdapterConfig& c) {
+    c.use_dora = true;
+    c.lora_dropout = 0.25;
+  });
+  for (const char* grouping : {"strided", "contiguous", "contiguous_strided", "strided_contiguous"})
+    add(adapter_kind("mora", "sharing", grouping), "", as_is);
+  add(adapter_kind("mora", "sharing"), "mora sharing, scaled",
+      [](AdapterConfig& c) { c.scale = 0.3; });
+  add(adapter_kind("mora", "rotation"), "", as_is);
+  add(adapter_kind("mora", "rotation"), "mora rotation, all blocks",
+      [](AdapterConfig& c) { c.cover = "all"; });
+  add(adapter_kind("mora", "rotation"), "mora rotation, all blocks, scaled", [](AdapterConfig& c) {
+    c.cover = "all";
+    c.scale = 3.7;
+  });
+  add(adapter_kind("mora", "decoupling"), "", as_is);
+  add(adapter_kind("mora", "truncation"), "", as_is);
   return all;
 }
 
@@ -52,6 +75,14 @@ inline void fill_random(const Tensor& t, const std::string& name, double scale) 
   OwnedTensor wide({DType::f64, t.shape()});
   for (size_t i = 0; i < wide.as<double>().size(); ++i)
     wide.as<double>()[i] = scale * random.normal(i);
+  convert(wide.view(), t);
+}
+
+// DoRA's magnitudes are no changes of something, so that they are around 1.
+inline void add_one(const Tensor& t) {
+  OwnedTensor wide({DType::f64, t.shape()});
+  convert(t, wide.view());
+  for (double& x : wide.as<double>()) x += 1;
   convert(wide.view(), t);
 }
 
@@ -96,6 +127,7 @@ struct TinyLlama {
     store.initialise(3);
     for (const Parameter& p : store.all()) {
       if (is_adapter_parameter(p)) fill_random(p.value, p.name, 0.1);
+      if (p.name.ends_with("magnitude_vector")) add_one(p.value);
     }
   }
 };

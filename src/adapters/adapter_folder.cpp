@@ -51,6 +51,17 @@ AdapterFolder::AdapterFolder(const fs::path& folder, const fs::path& model)
   load_adapter(folder, store_, NonFinite::keep);  // who looks into it wants to see them
 }
 
+void AdapterFolder::update_of(const Linear& layer, const Tensor& out) const {
+  OwnedTensor weight;
+  if (config_.use_dora) {
+    weight = OwnedTensor({DType::f64, layer.weight().shape}, Fill::none);
+    const SafetensorsFile& file = base_->file_of(layer.weight().name);
+    file.read(layer.weight().name, weight.view());
+    file.release(layer.weight().name);
+  }
+  delta_weight(layer, weight.view(), out);
+}
+
 // Of the layers that the file has, and those of the base that the configuration means.
 std::vector<std::string> AdapterFolder::layer_paths(const SafetensorsFile& file) const {
   std::set<std::string> paths;
@@ -116,10 +127,12 @@ void AdapterFolder::add_layer(const SafetensorsFile& file, const std::string& pa
     const TensorInfo& info = base_->info(weight);
     require_matrix(base_->path(), weight, info);
     out = info.shape[0], in = info.shape[1];
-  } else if (config_.method == "mora") {
+  } else if (config_.method == "mora" || config_.use_dora) {
     fail(ErrorKind::usage, printable(file.path().string()),
-         ": MoRA's matrices do not say which shapes the layers have, and the base \"",
-         printable(base_name()), "\" is no folder with weights here; give it with --model");
+         config_.use_dora ? ": DoRA's update depends on the base's weights"
+                          : ": MoRA's matrices do not say which shapes the layers have",
+         ", and the base \"", printable(base_name()),
+         "\" is no folder with weights here; give it with --model");
   }
   layers_.emplace_back(Scope(store_, path), in, out, Init{}, Training::frozen);
 }

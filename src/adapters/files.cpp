@@ -1,11 +1,14 @@
 #include "mora/adapters/files.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <deque>
 #include <set>
 
 #include "adapters/module_rules.hpp"
 #include "adapters/mora_types.hpp"
 #include "adapters/peft_layout.hpp"
+#include "adapters/saved_modules.hpp"
 #include "io/json.hpp"
 #include "mora/adapters/low_rank.hpp"
 #include "mora/io/file.hpp"
@@ -30,6 +33,7 @@ nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& 
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
+  if (c.init_lora_weights == "gaussian") json["init_lora_weights"] = c.init_lora_weights;
   json["layers_pattern"] = nullptr;
   json["layers_to_transform"] = nullptr;
   json["loftq_config"] = nlohmann::json::object();
@@ -38,17 +42,20 @@ nlohmann::json adapters::peft_config(const AdapterConfig& c, const std::string& 
   json["megatron_config"] = nullptr;
   json["megatron_core"] = "megatron.core";
   json["modules_to_save"] = nullptr;
+  if (!c.modules_to_save.empty()) json["modules_to_save"] = c.modules_to_save;
   json["peft_type"] = "LORA";
   json["r"] = c.r;
   json["rank_pattern"] = nlohmann::json::object();
   json["revision"] = nullptr;
   json["target_modules"] = c.target_modules;
   json["task_type"] = "CAUSAL_LM";
-  json["use_dora"] = false;
+  json["use_dora"] = c.use_dora;
   json["use_rslora"] = !mora && c.use_rslora;
   if (mora) {
     json["mora_type"] = adapters::mora_type_number(c);
     json["use_mora"] = true;
+    // The fork stops at a key that it does not know, before it merges something else.
+    if (adapters::mora_type_number(c) == 0) json["mora_operator"] = c.operation;
   }
   return json;
 }
@@ -57,6 +64,12 @@ namespace {
 
 constexpr const char* kMerge = "; merge the adapter with PEFT and use the merged model";
 
+// The text that reads as the same number.
+std::string shortest(double number) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, number).ptr};
+}
+
 std::map<std::string, std::string> metadata(const AdapterConfig& c, const AdapterBase& base) {
   std::map<std::string, std::string> data = {{"mora.method", c.method}};
   if (!base.sha256.empty()) data[adapters::kBaseHash] = base.sha256;
@@ -64,7 +77,17 @@ std::map<std::string, std::string> metadata(const AdapterConfig& c, const Adapte
   if (c.method != "mora") return data;
   data["mora.operator"] = c.operation;
   if (c.operation == "sharing") data["mora.grouping"] = c.grouping;
+  if (c.cover != "used") data[adapters::kCover] = c.cover;
+  if (c.scale != 1) data[adapters::kScale] = shortest(c.scale);
   return data;
+}
+
+OwnedTensor times(const Tensor& tensor, double factor) {
+  OwnedTensor wide({DType::f64, tensor.shape()}), result(tensor.type);
+  convert(tensor, wide.view());
+  for (double& x : wide.as<double>()) x *= factor;
+  convert(wide.view(), result.view());
+  return result;
 }
 
 }  // namespace
@@ -90,19 +113,26 @@ std::string adapter_tensor_name(const std::string& parameter) {
   return str(kPrefix, parameter);
 }
 
-void save_adapter(const fs::path& folder, const AdapterConfig& config, const ParameterStore& store,
-                  const AdapterBase& base) {
-  ensure(config.file == AdapterFile{}, "an adapter that was read from files is not written again");
+void save_adapter(const fs::path& folder, const AdapterConfig& run, const ParameterStore& store,
+                  const AdapterBase& base, MoraScale scale) {
+  ensure(run.file == AdapterFile{}, "an adapter that was read from files is not written again");
+  AdapterConfig config = run;
+  const bool mora = config.method == "mora";
+  const bool folds = mora && scale == MoraScale::folded && config.scale != 1;
+  std::deque<OwnedTensor> folded;
   std::vector<NamedTensor> tensors;
   for (const Parameter& p : store.all()) {
-    if (!is_adapter_parameter(p)) continue;
+    const bool of_adapter = is_adapter_parameter(p);
+    if (!of_adapter && p.training == Training::frozen) continue;
+    Tensor value = p.value;
+    if (of_adapter && folds) value = folded.emplace_back(times(p.value, config.scale)).view();
     const std::string name = adapter_tensor_name(p.name);
-    tensors.push_back({name, p.value});
-    if (config.method == "mora") {
+    tensors.push_back({name, value});
+    if (of_adapter && mora)
       tensors.push_back(
-          {str(std::string_view(name).substr(0, name.size() - kA.size()), kB), p.value});
-    }
+          {str(std::string_view(name).substr(0, name.size() - kA.size()), kB), value});
   }
+  if (folds) config.scale = 1;
   write_file_atomically(folder / "adapter_config.json",
                         adapters::peft_config(config, base.name).dump(2) + "\n");
   write_safetensors(folder / "adapter_model.safetensors", tensors, metadata(config, base));
@@ -132,7 +162,7 @@ std::string_view advice_for(std::string_view name) {
   if (name.ends_with(".lora_embedding_A") || name.ends_with(".lora_embedding_B"))
     return "LoRA on the embedding is not supported";
   if (name.starts_with(str(kPrefix, "lm_head.lora_"))) return "LoRA on lm_head is not supported";
-  if (name.ends_with(".lora_magnitude_vector")) return "DoRA is not supported";
+  if (name.ends_with(adapters::kMagnitude)) return "DoRA where use_dora is not set";
   if (name.ends_with(".bias")) return "trained biases are not supported";
   return "";
 }
@@ -150,25 +180,6 @@ std::string problem_of_surplus(const SafetensorsFile& file, const std::string& n
   if (file.contains(a) && !std::ranges::equal(file.bytes(a), file.bytes(name)))
     return str("\n  not the same as lora_A: ", name, ", of which MoRA has only one matrix");
   return "";
-}
-
-// Of a model whose output is tied to its embedding, PEFT would replace one of the two.
-bool is_tied_embedding(const ParameterStore& store, const std::string& parameter) {
-  return parameter == "model.embed_tokens.weight" &&
-         std::ranges::none_of(store.all(),
-                              [](const Parameter& p) { return p.name == "lm_head.weight"; });
-}
-
-// PEFT saves every module whose path ends in one of these texts ("norm" also means
-// "input_layernorm"), with all that is in it.
-bool is_saved(const AdapterConfig& config, const std::string& tensor) {
-  for (size_t dot = tensor.find('.'); dot != tensor.npos; dot = tensor.find('.', dot + 1)) {
-    const std::string_view module = std::string_view(tensor).substr(0, dot);
-    if (std::ranges::any_of(config.file.modules_to_save,
-                            [&](const std::string& saved) { return module.ends_with(saved); }))
-      return true;
-  }
-  return false;
 }
 
 std::string module_of(const std::string& parameter) {
@@ -192,13 +203,14 @@ void check_names(const SafetensorsFile& file, const AdapterConfig* config,
   for (const Parameter& p : store.all()) {
     const std::string name = adapter_tensor_name(p.name);
     if (!is_adapter_parameter(p)) {
-      const bool saved = config != nullptr && is_saved(*config, name);
+      const bool saved =
+          config == nullptr ? p.training == Training::trained : adapters::is_saved(*config, name);
       if (!saved && !file.contains(name)) continue;
       if (!saved && adapted.contains(module_of(p.name))) continue;  // unexpected: PEFT ignores it
     }
     expected.insert(name);
     problems += problem_of(file, name, p);
-    if (is_tied_embedding(store, p.name)) {
+    if (adapters::is_tied_embedding(store, p.name)) {
       problems += str("\n  unsupported: ", name,
                       " replaces an embedding that is also the model's output", kMerge);
     }

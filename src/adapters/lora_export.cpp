@@ -47,7 +47,7 @@ LoraLayer exact(const Linear& linear) {
   return layer;
 }
 
-LoraLayer cut(const Linear& linear, int64_t rank) {
+LoraLayer cut(const AdapterFolder& adapter, const Linear& linear, int64_t rank) {
   LoraLayer layer = layer_of(linear);
   layer.rank = std::min({rank, linear.out(), linear.in()});
   Truncated result;
@@ -57,7 +57,7 @@ LoraLayer cut(const Linear& linear, int64_t rank) {
     result = truncate(update, layer.rank);
   } else {
     const OwnedTensor delta({DType::f64, {linear.out(), linear.in()}});
-    delta_weight(linear, delta.view());
+    adapter.update_of(linear, delta.view());
     require_finite(linear, delta.view());
     result = truncate(delta.view(), layer.rank);
   }
@@ -136,11 +136,12 @@ std::vector<LoraLayer> lora_layers(const AdapterFolder& adapter, int64_t rank) {
   std::vector<LoraLayer> layers;
   for (const Linear& linear : adapter.layers()) {
     if (rank > 0) {
-      layers.push_back(cut(linear, rank));
+      layers.push_back(cut(adapter, linear, rank));
     } else if (linear.adapter()->factored() != nullptr) {
       layers.push_back(exact(linear));
     } else {
-      fail(ErrorKind::usage, "MoRA's ", adapter.config().operation,
+      const AdapterConfig& config = adapter.config();
+      fail(ErrorKind::usage, config.use_dora ? "DoRA" : str("MoRA's ", config.operation),
            " changes the weights at full rank, which no LoRA expresses exactly: merge the adapter "
            "into its base (mora-convert merge), or take the nearest LoRA of some rank N with "
            "--rank N");
@@ -155,7 +156,7 @@ void save_lora(const fs::path& folder, const AdapterFolder& adapter, const fs::p
   config.method = "lora";
   config.r = most_frequent_rank(layers);
   config.lora_alpha = static_cast<double>(config.r);
-  config.use_rslora = false;
+  config.use_rslora = config.use_dora = false;
   nlohmann::json json = adapters::peft_config(config, adapter.base_name());
   json["rank_pattern"] = json["alpha_pattern"] = pattern_of(layers, config.r);
   copy_selection(source, adapter, json);

@@ -7,6 +7,8 @@ namespace mora::adapters {
 
 std::unique_ptr<Adapter> make_lora(const AdapterConfig& config, const Scope& scope, int64_t in,
                                    int64_t out);
+std::unique_ptr<Adapter> make_dora(const AdapterConfig& config, const Scope& scope, int64_t in,
+                                   int64_t out);
 double lora_scale(const AdapterConfig& config);  // what PEFT multiplies B A by
 int64_t lora_parameters(const AdapterConfig& config, int64_t in, int64_t out);
 

@@ -36,7 +36,7 @@ ModuleRules::ModuleRules(const AdapterConfig& config) : config_(config), module_
   if (!file.target_pattern.empty() && file.target_pattern != kAllLinear)
     target_.emplace(file.target_pattern);
   if (!file.exclude_pattern.empty()) exclude_.emplace(file.exclude_pattern);
-  for (const std::string& module : file.modules_to_save)
+  for (const std::string& module : config.modules_to_save)
     saved_.emplace_back(pattern_of_saved(module));
   for (const std::string& pattern : file.layers_pattern)
     layers_.emplace_back(pattern_of_layers(&pattern, file.rules));

@@ -1,5 +1,5 @@
-// MoRA (Jiang et al. 2024, arXiv 2405.12130): delta(x) = decompress(M compress(dropout(x))), M: [R,
-// R], starts at 0 and has no scale. R = r_hat gives M as many numbers as LoRA of rank r has.
+// MoRA (Jiang et al. 2024, arXiv 2405.12130): delta(x) = s * decompress(M compress(dropout(x))), M:
+// [R, R], starts at 0; s = 1 in the paper. R = r_hat gives M as many numbers as LoRA of rank r has.
 //
 //   sharing     Eq. 6: features of a group are summed, outputs of a group get the same value.
 //   Groupings input_output;
@@ -12,7 +12,9 @@
 // A strided input is extended circularly to a multiple of R (the authors' padding), so feature p
 // mod in stands at every position p. Where the authors' code fails this map just continues: R > in
 // repeats the input as often as needed, and R >= in with rotation is a single unrotated block.
-// Blocks that no output reads are not computed: the authors ignore them, too.
+// With fewer outputs than inputs, blocks of inputs beyond those of the outputs are ignored, as by
+// the authors (cover "used"), or go round: block b adds to output block b mod ceil(out/R) (cover
+// "all").
 #include <algorithm>
 #include <cmath>
 
@@ -38,25 +40,26 @@ class Mora : public Adapter {
         rank_(mora_rank(in, out, config.r, config.operation)),
         path_(scope.path()),
         dropout_(config.lora_dropout),
+        scale_(config.scale),
         m_(scope.parameter("lora_A.weight", {rank_, rank_}, {Init::Kind::zeros},
                            Training::trained)) {}
 
-  Var delta(Context& context, Var x) const final {
-    return transform(context, input_dropout(context, x, dropout_, path_));
+  Var delta(Context& context, const AdaptedLayer& layer) const final {
+    return transform(context, input_dropout(context, layer.x, dropout_, path_));
   }
 
  protected:
   virtual Var transform(Context& context, Var x) const = 0;
 
   Var multiply(Context& context, Var compressed) const {
-    return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes});
+    return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes, .alpha = scale_});
   }
 
   int64_t in_, out_, rank_;
 
  private:
   std::string path_;
-  double dropout_;
+  double dropout_, scale_;
   const Parameter& m_;
 };
 
@@ -102,21 +105,26 @@ class Blocks : public Mora {
   Blocks(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
       : Mora(config, scope, in, out) {
     const auto blocks_of = [this](int64_t features) { return (features + rank_ - 1) / rank_; };
-    blocks_ = std::min(blocks_of(in), blocks_of(out));
+    results_ = std::min(blocks_of(in), blocks_of(out));
+    blocks_ = config.operation == "rotation" && config.cover == "all" ? blocks_of(in) : results_;
   }
 
  private:
   virtual Var blocks(Context& context, Var x) const = 0;  // [T, in] -> [T, blocks_ * R]
 
+  // Blocks that add to one result are summed before M, which they share.
   Var transform(Context& context, Var x) const final {
-    const int64_t tokens = x.shape()[0], width = blocks_ * rank_;
-    const Var a = reshape(blocks(context, x), {tokens * blocks_, rank_});
-    const Var z = reshape(multiply(context, a), {tokens, width});
+    const int64_t tokens = x.shape()[0], width = results_ * rank_;
+    Var a = blocks(context, x);
+    if (blocks_ > results_)
+      a = fold(a, {.size = width, .grouping = Grouping::strided, .padding = Padding::none});
+    const Var z =
+        reshape(multiply(context, reshape(a, {tokens * results_, rank_})), {tokens, width});
     return unfold(z, {.size = out_, .grouping = Grouping::strided, .padding = Padding::none});
   }
 
  protected:
-  int64_t blocks_;
+  int64_t results_, blocks_;  // of what is multiplied by M, and of the input
 };
 
 class Decoupling final : public Blocks {

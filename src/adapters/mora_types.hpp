@@ -18,13 +18,18 @@ inline constexpr MoraType kMoraTypes[] = {{1, "sharing", "strided"},
                                           {4, "sharing", "strided_contiguous"},
                                           {6, "rotation", ""}};
 
-// 0: the authors' code has none.
+// Null: the authors' code does not have this operator with this grouping.
+inline const MoraType* authors_type(const AdapterConfig& c) {
+  const auto* type = std::ranges::find_if(kMoraTypes, [&](const MoraType& t) {
+    return t.operation == c.operation && (t.grouping.empty() || t.grouping == c.grouping);
+  });
+  return type == std::end(kMoraTypes) ? nullptr : type;
+}
+
+// 0: the authors' code does not compute this function.
 inline int64_t mora_type_number(const AdapterConfig& c) {
-  for (const MoraType& t : kMoraTypes) {
-    if (t.operation == c.operation && (t.grouping.empty() || t.grouping == c.grouping))
-      return t.number;
-  }
-  return 0;
+  const MoraType* type = authors_type(c);
+  return type == nullptr || c.scale != 1 || c.cover != "used" ? 0 : type->number;
 }
 
 }  // namespace mora::adapters

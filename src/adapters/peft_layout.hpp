@@ -12,10 +12,14 @@ namespace mora::adapters {
 
 // <prefix><path of the layer><suffix>
 inline constexpr std::string_view kPrefix = "base_model.model.";
-inline constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+inline constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight",
+                                  kMagnitude = ".lora_magnitude_vector";
 
 // Our own metadata about the base: AdapterBase::sha256 and AdapterBase::sample.
 inline constexpr const char *kBaseHash = "base_hash", *kBaseSample = "mora.base_sample";
+
+// Of settings of MoRA that the authors' code does not have: AdapterConfig::scale and ::cover.
+inline constexpr const char *kScale = "mora.scale", *kCover = "mora.cover";
 
 // adapter_config.json: the key set of the authors' fork (peft 0.9.0 and two keys); LoRA leaves the
 // fork's two keys out. Sorts its keys, as PEFT does.

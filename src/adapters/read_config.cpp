@@ -1,10 +1,12 @@
 // Reading adapter_config.json, of any version of PEFT and of the MoRA authors' fork. A key is
 // understood, known to change nothing, or refused by name when it is set to something.
-#include <array>
+#include <charconv>
+#include <cmath>
 #include <map>
 
 #include "adapters/module_rules.hpp"
 #include "adapters/mora_types.hpp"
+#include "adapters/peft_layout.hpp"
 #include "io/json.hpp"
 #include "mora/adapters/files.hpp"
 #include "mora/io/file.hpp"
@@ -106,8 +108,8 @@ void read_layers_pattern(const JsonView& value, AdapterConfig& c) {
 }
 
 void read_modules_to_save(const JsonView& value, AdapterConfig& c) {
-  c.file.modules_to_save = strings(value);
-  for (const std::string& module : c.file.modules_to_save) {
+  c.modules_to_save = strings(value);
+  for (const std::string& module : c.modules_to_save) {
     if (module.empty()) value.wrong("a name is empty");
     require_regex(value, adapters::pattern_of_saved(module));
   }
@@ -144,9 +146,11 @@ const std::map<std::string, ReadKey, std::less<>>& known_keys() {
       {"lora_alpha", [](const JsonView& v, AdapterConfig& c) { c.lora_alpha = v.number(); }},
       {"lora_dropout", read_dropout},
       {"use_rslora", [](const JsonView& v, AdapterConfig& c) { c.use_rslora = v.boolean(); }},
+      {"use_dora", [](const JsonView& v, AdapterConfig& c) { c.use_dora = v.boolean(); }},
       {"use_mora",
        [](const JsonView& v, AdapterConfig& c) { c.method = v.boolean() ? "mora" : "lora"; }},
-      {"mora_type", nothing},  // read together with the tensors' metadata
+      {"mora_type", nothing},      // read together with the tensors' metadata
+      {"mora_operator", nothing},  // ours; the metadata say it, too
       {"target_modules", read_target_modules},
       {"exclude_modules", read_exclude_modules},
       {"layers_to_transform", read_layers_to_transform},
@@ -202,7 +206,6 @@ constexpr Refused kRefused[] = {
     {"target_parameters", "LoRA of parameters instead of modules"},
     {"trainable_token_indices", "single trained tokens"},
     {"use_bdlora", "block-diagonal LoRA"},
-    {"use_dora", "DoRA"},
     {"use_qalora", "QA-LoRA"},
     {"velora_config", "VeLoRA"},
 };
@@ -246,6 +249,26 @@ void check_targets(const JsonView& json, const AdapterConfig& c) {
   }
 }
 
+// What the authors' code has no word for, which nobody else's file has.
+void read_own_settings(const SafetensorsFile& file, AdapterConfig& c) {
+  const auto wrong = [&](const char* key, const std::string& value, const char* expected) {
+    fail(ErrorKind::data, file.path().string(), ": the metadata give ", key, " = \"",
+         printable(value), "\", expected ", expected);
+  };
+  const auto& data = file.metadata();
+  const auto scale = data.find(adapters::kScale), cover = data.find(adapters::kCover);
+  if (scale != data.end()) {
+    const char *begin = scale->second.data(), *end = begin + scale->second.size();
+    const auto [stop, error] = std::from_chars(begin, end, c.scale);
+    if (error != std::errc() || stop != end || !(c.scale > 0 && std::isfinite(c.scale)))
+      wrong(adapters::kScale, scale->second, "a number above 0");
+  }
+  if (cover == data.end()) return;
+  if (c.operation != "rotation" || (cover->second != "used" && cover->second != "all"))
+    wrong(adapters::kCover, cover->second, "\"used\" or \"all\", of rotation");
+  c.cover = cover->second;
+}
+
 // The operator by our names, if the file has them.
 bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
   const auto& data = file.metadata();
@@ -253,7 +276,7 @@ bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
   if (named == data.end()) return false;
   c.operation = named->second;
   if (grouping != data.end()) c.grouping = grouping->second;
-  if (adapters::mora_type_number(c) == 0 && c.operation != "decoupling" &&
+  if (adapters::authors_type(c) == nullptr && c.operation != "decoupling" &&
       c.operation != "truncation") {
     fail(ErrorKind::data, file.path().string(), ": the metadata name the operator \"",
          printable(c.operation), "\" with grouping \"", printable(c.grouping),
@@ -263,7 +286,7 @@ bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
 }
 
 void read_operator(const JsonView& json, const SafetensorsFile& file, AdapterConfig& c) {
-  if (read_named_operator(file, c)) return;
+  if (read_named_operator(file, c)) return read_own_settings(file, c);
   const int64_t number = json.has("mora_type") ? json.at("mora_type").integer() : 1;
   const auto* type = std::ranges::find(adapters::kMoraTypes, number, &adapters::MoraType::number);
   if (type == std::end(adapters::kMoraTypes))
@@ -287,6 +310,8 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
   if (document.contains("use_mora")) c.file.rules = AdapterFile::Rules::authors;
   for (const auto& [key, value] : json.members()) read_key(key, value, c);
   check_targets(json, c);
+  if (c.method == "mora" && c.use_dora)
+    json.at("use_dora").wrong("DoRA goes with LoRA, not with MoRA (use_mora)");
   if (c.method == "mora") read_operator(json, SafetensorsFile(tensors), c);
   c.file.folder = folder;
   return c;

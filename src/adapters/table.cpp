@@ -1,9 +1,11 @@
 // The table of methods. A new one is one source file and one line here.
 #include <algorithm>
+#include <exception>
 
 #include "adapters/methods.hpp"
 #include "adapters/module_rules.hpp"
 #include "mora/adapters/files.hpp"
+#include "mora/core/parallel.hpp"
 #include "mora/core/random.hpp"
 
 namespace mora {
@@ -93,12 +95,35 @@ void attach_adapters(const AdapterConfig& config, ParameterStore& store,
     linear->attach(make_adapter(*own, Scope(store, linear->path()), linear->in(), linear->out()));
     any = true;
   }
+  if (!from_file && !any) {
+    fail(ErrorKind::usage,
+         "adapter.modules_to_save: trains all that adapter.target_modules names whole, so that no "
+         "layer is left to adapt; use adapter.method \"full\", or name less");
+  }
   if (!from_file) return;
   if (!any) {
     fail(ErrorKind::data, (config.file.folder / "adapter_config.json").string(),
          ": /target_modules match no linear layer of the model; it has ", leaf_names(linears));
   }
   check_adapter(config, store);
+}
+
+void initialise_adapters(ParameterStore& store, uint64_t seed, std::span<Linear* const> linears) {
+  store.initialise(seed, ".lora_");
+  // Some starts take seconds a layer. An exception must not leave a thread.
+  std::vector<std::exception_ptr> errors(linears.size());
+  parallel_for(static_cast<int64_t>(linears.size()), [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    const Linear& linear = *linears[at];
+    try {
+      if (linear.adapter() != nullptr) linear.adapter()->initialise(seed, linear.weight().value);
+    } catch (...) {
+      errors[at] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
 }
 
 namespace adapters {

@@ -37,7 +37,10 @@ AdapterConfig read_lora(const fs::path& adapter) {
     fail(ErrorKind::data, file, ": /use_mora is set", kAdvice,
          ", or make a LoRA of it first (mora-convert adapter --to lora)");
   }
-  if (!config.file.modules_to_save.empty())
+  if (config.use_dora)
+    fail(ErrorKind::data, file, ": /use_dora: DoRA rescales the base", kAdvice,
+         ", or take the nearest LoRA first (mora-convert adapter --to lora --rank N)");
+  if (!config.modules_to_save.empty())
     fail(ErrorKind::data, file, ": /modules_to_save is set", kAdvice);
   return config;
 }

@@ -92,20 +92,13 @@ void check_base(const Pieces& pieces) {
 void write_merged(const SafetensorsFile& file, const Linear& linear, const GgmlType& type,
                   const ByteSink& sink) {
   const std::string& name = linear.weight().name;
-  OwnedTensor merged({DType::f32, linear.weight().shape});
-  delta_weight(linear, merged.view());
-  const TensorRows base = rows_of(file, name);
-  const auto row = static_cast<size_t>(base.row);
-  const auto sum = merged.as<float>();
-  TensorRows rows{.name = base.name,
-                  .rows = base.rows,
-                  .row = base.row,
-                  .read = [&](int64_t index, std::span<float> into) {
-                    base.read(index, into);
-                    for (size_t i = 0; i < row; ++i)
-                      into[i] += sum[static_cast<size_t>(index) * row + i];
-                  }};
-  write_rows(rows, type, sink);
+  const Type whole{DType::f32, linear.weight().shape};
+  OwnedTensor weight(whole, Fill::none), delta(whole, Fill::none);
+  file.read(name, weight.view());
+  delta_weight(linear, weight.view(), delta.view());
+  const auto sum = weight.as<float>(), change = delta.as<float>();
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += change[i];
+  write_rows(rows_of(name, weight.view()), type, sink);
 }
 
 StoredTensor merged_tensor(const Pieces& pieces, const Parameter& p, const Linear* linear,

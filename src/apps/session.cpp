@@ -55,6 +55,10 @@ Session::Session(RunConfig run, Training weights)
   store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
+  if (!full && weights == Training::trained) {
+    train_saved_modules(config.adapter, *store);
+    set_loraplus_ratio(*store, config.train.loraplus_lr_ratio);
+  }
   store->allocate();
   const auto seed = static_cast<uint64_t>(config.seed);
   if (scratch) {
@@ -62,8 +66,8 @@ Session::Session(RunConfig run, Training weights)
   } else {
     warn_of_other_base(config);
     load_weights(*store, llama, m.path);
-    store->initialise(seed, ".lora_");
   }
+  initialise_adapters(*store, seed, model->linears());
 }
 
 void print(std::string_view text) {

@@ -270,10 +270,10 @@ void Run::finish() {
   if (fs::exists(folder_.path() / name)) remove_folder(folder_.path() / name);  // of a killed run
   FolderCommit commit(folder_.path(), name);
   save_trained(commit.path(), to_save(),
-               config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32);
+               config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32, MoraScale::folded);
   commit.commit();
   const AdapterConfig& a = config().adapter;
-  std::string operation = "-";
+  std::string operation = a.method == "lora" && a.use_dora ? "dora" : "-";
   if (a.method == "mora")
     operation = a.operation == "sharing" ? a.operation + " " + a.grouping : a.operation;
   Record summary = {{"task", config().task},

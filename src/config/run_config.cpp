@@ -36,10 +36,16 @@ void AdapterConfig::fields(Fields& f) {
             Presence::optional);
     g.field("r", r, {1, 65536}, "rank; MoRA's square matrix has as many parameters as LoRA's r");
     g.field("lora_dropout", lora_dropout, kBelowOne, "dropout on the adapter's input");
+    g.field("modules_to_save", modules_to_save,
+            "modules trained whole beside the adapter and saved with it: ends of paths, so that "
+            "\"norm\" means all norms");
   });
   f.when("method", method, {"lora"}, [&](Fields& g) {
     g.field("lora_alpha", lora_alpha, kAboveZero, "the update is scaled by lora_alpha / r");
     g.field("use_rslora", use_rslora, "scale by lora_alpha / sqrt(r) instead");
+    g.field("use_dora", use_dora, "DoRA: a trained magnitude for every row of the changed weight");
+    g.choice("init_lora_weights", init_lora_weights, {"kaiming", "gaussian", "asymmetric"},
+             "how lora_A starts: PEFT's default, its N(0, 1/r), or AsyLoRA's orthonormal rows");
   });
   f.when("method", method, {"mora"}, [&](Fields& g) {
     g.choice("operator", operation, {"sharing", "rotation", "decoupling", "truncation"},
@@ -50,6 +56,12 @@ void AdapterConfig::fields(Fields& f) {
           {"strided", "contiguous", "contiguous_strided", "strided_contiguous"},
           "which features share a row, as input_output; types 1, 2, 3, 4 of the authors' code");
     });
+    g.when("operator", operation, {"rotation"}, [&](Fields& h) {
+      h.choice("cover", cover, {"used", "all"},
+               "blocks of inputs that are changed where there are fewer outputs: as many, as the "
+               "authors' code, or all");
+    });
+    g.field("scale", scale, kAboveZero, "the update is multiplied by this");
   });
 }
 
@@ -92,7 +104,7 @@ void DataConfig::fields(Fields& f, const std::string& task) {
   });
 }
 
-void TrainConfig::fields(Fields& f) {
+void TrainConfig::fields(Fields& f, const std::string& adapter_method) {
   f.field("learning_rate", learning_rate, kNotNegative, "peak learning rate");
   f.field("per_device_train_batch_size", per_device_train_batch_size, kBatch,
           "sequences of a forward and backward pass");
@@ -103,6 +115,10 @@ void TrainConfig::fields(Fields& f) {
   f.choice("lr_scheduler_type", lr_scheduler_type,
            {"constant", "constant_with_warmup", "linear", "cosine"}, "course of the learning rate");
   f.field("warmup_steps", warmup_steps, kCount, "steps of linear warm-up");
+  f.when("adapter.method", adapter_method, {"lora"}, [&](Fields& g) {
+    g.field("loraplus_lr_ratio", loraplus_lr_ratio, kAboveZero,
+            "LoRA+: the learning rate of lora_B and of vectors is this times learning_rate");
+  });
   f.field("weight_decay", weight_decay, kNotNegative, "decoupled weight decay of AdamW");
   f.field("adam_beta1", adam_beta1, kBelowOne, "decay of AdamW's first moment");
   f.field("adam_beta2", adam_beta2, kBelowOne, "decay of AdamW's second moment");
@@ -134,7 +150,7 @@ void RunConfig::fields(Fields& f) {
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });
   f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
   f.section("data", "the data", [&](Fields& g) { data.fields(g, task); });
-  f.section("train", "training", [&](Fields& g) { train.fields(g); });
+  f.section("train", "training", [&](Fields& g) { train.fields(g, adapter.method); });
   f.section("eval", "evaluation", [&](Fields& g) { eval.fields(g); });
   f.section("engine", "the machine", [&](Fields& g) { engine.fields(g); });
 }

@@ -14,9 +14,10 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training 
 
 Var Linear::operator()(Context& context, Var x) const {
   const auto guard = context.graph().scope(path_);
-  Var base = matmul(x, context.parameter(*weight_), {.tb = Transpose::yes});
-  if (bias_ != nullptr) base = add_row(base, context.parameter(*bias_));
-  return adapter_ ? add(base, adapter_->delta(context, x)) : base;
+  const Var weight = context.parameter(*weight_),
+            product = matmul(x, weight, {.tb = Transpose::yes});
+  const Var base = bias_ == nullptr ? product : add_row(product, context.parameter(*bias_));
+  return adapter_ ? add(base, adapter_->delta(context, {x, weight, product})) : base;
 }
 
 namespace {
@@ -60,10 +61,23 @@ void matrix_of(const std::function<Var(Context& context, Var x)>& map, const Ten
 }
 
 void delta_weight(const Linear& linear, const Tensor& out) {
+  delta_weight(linear, linear.weight().value, out);
+}
+
+void delta_weight(const Linear& linear, const Tensor& weight, const Tensor& out) {
   ensure(linear.adapter() != nullptr, linear.path(), " has no adapter");
   ensure(out.shape() == linear.weight().shape, "delta_weight: ", out.type, " for a weight ",
          linear.weight().shape);
-  matrix_of([&](Context& context, Var x) { return linear.adapter()->delta(context, x); }, out);
+  matrix_of(
+      [&](Context& context, Var x) {
+        AdaptedLayer layer{.x = x, .weight = {}, .product = {}};
+        if (weight) {
+          layer.weight = context.constant(weight, linear.weight().name);
+          layer.product = matmul(x, layer.weight, {.tb = Transpose::yes});
+        }
+        return linear.adapter()->delta(context, layer);
+      },
+      out);
 }
 
 }  // namespace mora

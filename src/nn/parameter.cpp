@@ -1,5 +1,7 @@
 #include "mora/nn/parameter.hpp"
 
+#include <set>
+
 #include "mora/core/parallel.hpp"
 #include "mora/core/random.hpp"
 
@@ -13,6 +15,7 @@ Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init in
                          .init = init,
                          .training = training,
                          .decay = decay,
+                         .lr_ratio = 1,
                          .value = {},
                          .grad = {}});
   return parameters_.back();
@@ -31,16 +34,16 @@ Tensor slice(const Tensor& flat, int64_t begin, int64_t count) {
   return {data, {flat.dtype(), {count}}};
 }
 
-void ParameterStore::place_trained(Decay decay, int64_t& offset) {
+void ParameterStore::place_trained(Decay decay, double lr_ratio, int64_t& offset) {
   const int64_t begin = offset;
   for (Parameter& p : parameters_) {
-    if (p.training != Training::trained || p.decay != decay) continue;
+    if (p.training != Training::trained || p.decay != decay || p.lr_ratio != lr_ratio) continue;
     const Type type{working_, p.shape};
     p.value = {slice(values(), offset, p.shape.elements()).data, type};
     p.grad = {slice(gradients(), offset, p.shape.elements()).data, type};
     offset += p.shape.elements();
   }
-  if (offset > begin) groups_.push_back({begin, offset - begin, decay});
+  if (offset > begin) groups_.push_back({begin, offset - begin, decay, lr_ratio});
 }
 
 DType ParameterStore::stored_type(const Parameter& p) const {
@@ -65,9 +68,12 @@ void ParameterStore::allocate_trained() {
   const Type flat{working_, {count(Training::trained)}};
   for (OwnedTensor* block : {&flat_values_, &flat_gradients_, &exp_avg_, &exp_avg_sq_})
     *block = OwnedTensor(flat);
+  std::set<double> ratios;
+  for (const Parameter& p : parameters_) ratios.insert(p.lr_ratio);
   int64_t offset = 0;
-  place_trained(Decay::yes, offset);
-  place_trained(Decay::no, offset);
+  for (const Decay decay : {Decay::yes, Decay::no}) {
+    for (const double ratio : ratios) place_trained(decay, ratio, offset);
+  }
 }
 
 void ParameterStore::allocate() {

@@ -39,7 +39,7 @@ std::string shape_text(const Json& shape) {
 std::string kind_of(const ContentTensor& t) {
   if (t.of_optimizer) return "optimizer";
   const std::string module = module_of_tensor(t.name);
-  for (const std::string_view part : {".lora_A", ".lora_B"}) {
+  for (const std::string_view part : {".lora_A", ".lora_B", ".lora_magnitude_vector"}) {
     if (module.ends_with(part))
       return module_type(module.substr(0, module.size() - part.size())) + std::string(part);
   }

@@ -31,14 +31,15 @@ std::optional<double> base_norm(const SafetensorsFolder* base, const std::string
   return norm;
 }
 
-std::optional<Spectrum> spectrum_of_layer(const Linear& linear, double threshold) {
+std::optional<Spectrum> spectrum_of_layer(const AdapterFolder& adapter, const Linear& linear,
+                                          double threshold) {
   if (linear.adapter()->factored() != nullptr) {
     const LowRank update = low_rank_of(linear);
     if (!is_finite(update.a.view()) || !is_finite(update.b.view())) return {};
     return spectrum_of(singular_values(update), threshold);
   }
   const OwnedTensor delta({DType::f64, {linear.out(), linear.in()}});
-  delta_weight(linear, delta.view());
+  adapter.update_of(linear, delta.view());
   if (!is_finite(delta.view())) return {};
   return spectrum_of(singular_values(delta.view()), threshold);
 }
@@ -139,7 +140,7 @@ AdapterUpdates adapter_updates(const std::filesystem::path& adapter,
     result.updates.push_back({.module = linear.path(),
                               .out = linear.out(),
                               .in = linear.in(),
-                              .spectrum = spectrum_of_layer(linear, threshold),
+                              .spectrum = spectrum_of_layer(folder, linear, threshold),
                               .base = base_norm(folder.base(), linear.weight().name)});
   }
   return result;

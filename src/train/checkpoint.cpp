@@ -108,19 +108,20 @@ void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const 
 
 }  // namespace
 
-void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype) {
+void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype,
+                  MoraScale scale) {
   if (trained.adapter.method == "full") {
     save_model(folder, trained.model, trained.store, dtype);
     if (!trained.tokenizer.empty()) copy_tokenizer(trained.tokenizer, folder);
   } else {
-    save_adapter(folder, trained.adapter, trained.store, trained.base);
+    save_adapter(folder, trained.adapter, trained.store, trained.base, scale);
   }
 }
 
 fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& trained,
                          const TrainingState& state) {
   FolderCommit commit(checkpoints, step_name(state.step));
-  save_trained(commit.path(), trained, DType::f32);
+  save_trained(commit.path(), trained, DType::f32, MoraScale::kept);
   write_safetensors(commit.path() / "optimizer.safetensors", optimizer_tensors(trained.store));
   write_file_atomically(commit.path() / "state.json", dump_json(to_json(state), 2) + "\n");
   return commit.commit({{"step", std::to_string(state.step)}});

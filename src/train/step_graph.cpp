@@ -53,7 +53,8 @@ UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config)
            .beta2 = config.adam_beta2,
            .eps = config.adam_epsilon,
            .weight_decay = group.decay == Decay::yes ? config.weight_decay : 0.0,
-           .max_grad_norm = config.max_grad_norm});
+           .max_grad_norm = config.max_grad_norm,
+           .lr_ratio = group.lr_ratio});
   }
 }
 

@@ -63,6 +63,9 @@ STOCK = {
     "float16": dict(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], dtype=torch.float16),
     "bfloat16": dict(r=2, lora_alpha=3, target_modules=["q_proj", "up_proj"], dtype=torch.bfloat16),
     "negative_alpha": dict(r=2, lora_alpha=-3, target_modules=["q_proj", "up_proj"]),
+    "dora": dict(r=2, lora_alpha=3, use_dora=True, target_modules=ALL),
+    "dora_patterns": dict(r=2, lora_alpha=3, use_dora=True, use_rslora=True, target_modules=ALL,
+                          rank_pattern={"q_proj": 4}, alpha_pattern={"v_proj": 7}, modules_to_save=["norm"]),
 }
 MORA = {f"type_{t}": dict(r=2, target_modules=SHAPES, use_mora=True, mora_type=t) for t in (1, 2, 3, 4, 6)}
 MORA |= {f"type_{t}_r5": dict(r=5, target_modules=["q_proj", "gate_proj", "down_proj"], use_mora=True, mora_type=t)

@@ -26,6 +26,19 @@ int64_t adapter_parameters(const AdapterConfig& config, int64_t in, int64_t out)
 void attach_adapters(const AdapterConfig& config, ParameterStore& store,
                      std::span<Linear* const> linears);
 
+// Initial values from the seed, once the store is allocated and has the weights of the model: of
+// the adapters' parameters, and nothing else.
+void initialise_adapters(ParameterStore& store, uint64_t seed, std::span<Linear* const> linears);
+
+// Makes the modules that modules_to_save names trainable. Before memory is given. Error(usage) for
+// a name that matches nothing, or an embedding that is also the model's output.
+void train_saved_modules(const AdapterConfig& config, ParameterStore& store);
+
+// LoRA+ (Hayou et al. 2024), with PEFT's groups (create_loraplus_optimizer): the learning rate of
+// lora_B and of trained vectors (norms, DoRA's magnitudes) is `ratio` times the run's. Before
+// memory is given.
+void set_loraplus_ratio(ParameterStore& store, double ratio);
+
 // A single adapter: what attach_adapters makes for one layer, for tests and tools.
 std::unique_ptr<Adapter> make_adapter(const AdapterConfig& config, const Scope& scope, int64_t in,
                                       int64_t out);

@@ -1,8 +1,8 @@
 // Adapter folders in PEFT's layout: adapter_config.json and adapter_model.safetensors.
 //
 // LoRA files load in stock PEFT. MoRA files have exactly the keys of the authors' fork (lora_A =
-// lora_B = M, mora_type); what the fork has no number for (decoupling, truncation) stands in the
-// tensor file's metadata, which wins on reading.
+// lora_B = M, mora_type); what the fork has no number for (decoupling, truncation, a scale) stands
+// in the tensor file's metadata, which wins on reading, under a key that makes the fork refuse it.
 #pragma once
 
 #include <filesystem>
@@ -21,9 +21,15 @@ struct AdapterBase {
   std::string sample = {};  // tensors_sample_sha256, metadata "mora.base_sample"; empty: not noted
 };
 
-// Writes both files into an existing folder. `config` is a run's own.
+// MoRA's scale, which the fork does not have: multiplied into the matrices, so that every program
+// computes the same, or kept apart, so that a run goes on with the same bits; then the fork refuses
+// the files.
+enum class MoraScale { folded, kept };
+
+// Writes both files into an existing folder: the adapter and the model's own trained parameters
+// (modules_to_save). `config` is a run's own.
 void save_adapter(const std::filesystem::path& folder, const AdapterConfig& config,
-                  const ParameterStore& store, const AdapterBase& base);
+                  const ParameterStore& store, const AdapterBase& base, MoraScale scale);
 
 // What kind of adapter a folder holds, with PEFT's rules for which modules are meant. Error(data)
 // names file and key of anything that this program cannot apply exactly.

@@ -42,7 +42,6 @@ struct AdapterFile {
   std::vector<std::string> layers_pattern;   // what stands before a layer's number; empty: any
   std::vector<std::pair<std::string, int64_t>> rank_pattern;  // the first that matches counts
   std::vector<std::pair<std::string, double>> alpha_pattern;
-  std::vector<std::string> modules_to_save;  // whole tensors of the model that are replaced
 
   bool operator==(const AdapterFile&) const = default;
 };
@@ -54,10 +53,15 @@ struct AdapterConfig {
   int64_t r = 8;
   double lora_alpha = 16;
   bool use_rslora = false;
+  bool use_dora = false;
+  std::string init_lora_weights = "kaiming";
   std::string operation = "sharing";  // key "operator"
   std::string grouping = "strided";
+  std::string cover = "used";
+  double scale = 1;
   double lora_dropout = 0;
-  AdapterFile file;  // empty unless read_adapter_config made this
+  std::vector<std::string> modules_to_save;  // trained whole, or replaced by what a file has
+  AdapterFile file;                          // empty unless read_adapter_config made this
 
   void fields(Fields& f);
 };
@@ -92,6 +96,7 @@ struct TrainConfig {
   double num_train_epochs = 1.0;
   std::string lr_scheduler_type = "linear";
   int64_t warmup_steps = 0;
+  double loraplus_lr_ratio = 1;
   double weight_decay = 0;
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;
@@ -103,7 +108,7 @@ struct TrainConfig {
   int64_t save_total_limit = 0;
   int64_t eval_steps = 0;
 
-  void fields(Fields& f);
+  void fields(Fields& f, const std::string& adapter_method);
 };
 
 struct EvalConfig {

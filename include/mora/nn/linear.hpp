@@ -40,7 +40,10 @@ class Linear {
 void matrix_of(const std::function<Var(Context& context, Var x)>& map, const Tensor& matrix);
 
 // The adapter's change of the weight, Delta(I)^T, into `out` [out, in] (f32 or f64): one
-// implementation of merging for every linear method. W + delta_weight is the merged weight.
+// implementation of merging for every linear method. W + delta_weight is the merged weight. The
+// second takes the layer's weight from elsewhere (in the type of `out`; empty: not at hand), for
+// tools that keep none in memory.
 void delta_weight(const Linear& linear, const Tensor& out);
+void delta_weight(const Linear& linear, const Tensor& weight, const Tensor& out);
 
 }  // namespace mora

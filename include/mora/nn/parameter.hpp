@@ -37,6 +37,7 @@ struct Parameter {
   Init init;
   Training training = Training::frozen;
   Decay decay = Decay::yes;
+  double lr_ratio = 1;  // its learning rate, as a multiple of the run's
   Tensor value;
   Tensor grad;  // trained parameters only
 };
@@ -51,6 +52,7 @@ inline bool is_adapter_parameter(const Parameter& p) {
 struct ParameterGroup {
   int64_t begin, count;
   Decay decay;
+  double lr_ratio;
 };
 
 class ParameterStore {
@@ -85,7 +87,7 @@ class ParameterStore {
  private:
   DType stored_type(const Parameter& p) const;
   size_t bytes() const;  // of values, gradients and moments
-  void place_trained(Decay decay, int64_t& offset);
+  void place_trained(Decay decay, double lr_ratio, int64_t& offset);
 
   DType working_, frozen_matrices_;
   std::unordered_set<std::string> names_;

@@ -77,12 +77,17 @@ struct RotateBlocksAttrs {
   int64_t size = 0;  // in, needed for backward
 };
 
+struct RowNormAttrs {
+  double scale;
+};
+
 struct AdamWAttrs {
   double beta1;
   double beta2;
   double eps;
   double weight_decay;
   double max_grad_norm;  // 0: no clipping
+  double lr_ratio = 1;   // the learning rate is this times the hyper-parameter
 };
 
 }  // namespace mora

@@ -90,6 +90,18 @@ Var resize(Var x, const ResizeAttrs& attrs);  // [T, N] -> [T, size]: cut, or ex
 // (half-split pairs). x: [T, in], table: [blocks, R] as for rope.
 Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs);
 
+// ||w[o] + scale * (b a)[o]|| of every row o. w: [out, in], may be stored in bf16 or f16; b: [out,
+// R], a: [R, in]. Has no derivative: what uses it takes it for a constant.
+Var row_norm(Var w, Var b, Var a, const RowNormAttrs& attrs);
+
+// DoRA's change of a layer's output (Liu et al. 2024, eq. 5, as PEFT): with g = magnitude / norm,
+// (g - 1) * base + g * low_rank in every row. base, low_rank: [T, N]; magnitude, norm: [N], norm a
+// constant (section 4.3).
+struct DoraInputs {
+  Var base, low_rank, magnitude, norm;
+};
+Var dora(const DoraInputs& in);
+
 void accumulate(Var target, Var x);  // target += x; target is bound memory
 void clear(Var target);              // target = 0
 

@@ -60,8 +60,9 @@ struct TrainedModel {
 };
 
 // Writes the trained weights (not the optimizer) into an existing folder, as other programs load
-// them. `dtype`: of full weights; adapters are always f32.
-void save_trained(const std::filesystem::path& folder, const TrainedModel& trained, DType dtype);
+// them. `dtype`: of full weights; adapters are always f32. `scale`: of MoRA's files.
+void save_trained(const std::filesystem::path& folder, const TrainedModel& trained, DType dtype,
+                  MoraScale scale);
 
 // Commits <checkpoints>/step-<step> and returns its path.
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,

@@ -70,7 +70,7 @@ void adamw(const KernelArgs& args) {
   const double norm = std::sqrt(static_cast<double>(ptr<const T>(args.in[4])[0]));
   if (!std::isfinite(norm)) return;
   const auto* hyper = ptr<const double>(args.in[5]);
-  const double lr = hyper[0];
+  const double lr = attrs.lr_ratio * hyper[0];
   const T clip = attrs.max_grad_norm > 0
                      ? static_cast<T>(std::min(1.0, attrs.max_grad_norm / (norm + 1e-6)))
                      : T(1);
