@@ -119,7 +119,8 @@ TEST_CASE("a run on UUID pairs leaves its folder, and its scores can be had agai
     const Finished run = train(folder.path(), {"--config", "config.json"});
     REQUIRE_MESSAGE(run.code == 0, run.err);
     CHECK(run.out.empty());
-    CHECK(run.err.find("trainable params: ") == 0);
+    CHECK(run.err.starts_with("data: "));
+    CHECK(run.err.find("\ntrainable params: ") != std::string::npos);
     const Json summary = json_of(bytes_of(folder / "run/summary.json"));
     check_uuid_folder(folder / "run", summary);
     check_uuid_scores(folder, summary);

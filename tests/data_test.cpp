@@ -217,22 +217,40 @@ TEST_SUITE("data") {
                             write_gzip(folder / "d.txt.gz", "z\n"), folder.file("empty.txt", "")},
                            "text"};
     std::vector<std::string> documents;
-    read_documents(source, [&](std::string d) { documents.push_back(std::move(d)); });
+    const auto read = [&](const TextFiles& from) {
+      documents.clear();
+      return read_documents(from, [&](Document d) { documents.push_back(std::move(d.text)); });
+    };
+    read(source);
     CHECK(documents ==
           std::vector<std::string>{"one\n", "two", "one\n", "two", "x\n\n  y\n", "z\n"});
+    read({.files = {folder.file("e.json", "[{\"text\": \"p\"},\n{\"text\": \"q\"}]")}});
+    CHECK(documents == std::vector<std::string>{"p", "q"});
+    TextFiles lines_of{.files = {folder / "c.txt", folder.file("g.txt", "a\nb\xff\nc")},
+                       .unit = TextUnit::line,
+                       .bad_rows = BadRows::skip};
+    RowCounts counts = read(lines_of);
+    CHECK(documents == std::vector<std::string>{"x", "  y", "a", "c"});
+    CHECK(counts.read == 4);
+    CHECK(counts.skipped == 1);
+    CHECK(counts.first_problem == (folder / "g.txt").string() + ":2:2: not UTF-8 text");
+    lines_of.unit = TextUnit::file;
+    counts = read(lines_of);
+    CHECK(documents == std::vector<std::string>{"x\n\n  y\n"});
+    CHECK(counts.skipped == 1);
   }
 
   TEST_CASE("bad text files name what is wrong and where") {
     const TemporaryFolder folder;
     const auto read = [&](const std::string& name, const std::string& bytes, ErrorKind kind) {
       const TextFiles source{{folder.file(name, bytes)}, "text"};
-      return message_of(kind, [&] { read_documents(source, [](std::string) {}); });
+      return message_of(kind, [&] { read_documents(source, [](const Document&) {}); });
     };
     const std::string at = (folder / "f").string();
     CHECK(read("f.csv", "a\n", ErrorKind::usage).find("expected .jsonl") != std::string::npos);
-    CHECK(read("f.txt", "a\n\xff\n", ErrorKind::data).starts_with(at + ".txt:2:"));
+    CHECK(read("f.txt", "a\n\xff\n", ErrorKind::data).starts_with(at + ".txt:2:1:"));
     CHECK(read("f.jsonl", "{\"text\": \"a\"}\n{\"body\": \"a\"}\n", ErrorKind::data)
-              .starts_with(at + ".jsonl:2:"));
+              .starts_with(at + ".jsonl:2:1:"));
     CHECK(read("f.jsonl", "{\"text\": \"\xff\"}\n", ErrorKind::data).starts_with(at + ".jsonl:1:"));
     CHECK(read("f.jsonl", "{\"text\": 5}\n", ErrorKind::data).find("string") != std::string::npos);
     read("f.txt.gz", "\x1f\x8b torn", ErrorKind::data);
@@ -265,44 +283,91 @@ TEST_SUITE("data") {
   TEST_CASE("text blocks are the same for any number of threads; the remainder is dropped") {
     const TemporaryFolder folder;
     std::string lines;
-    std::string last;
+    std::vector<std::string> texts;
     for (uint64_t i = 0; i < 6; ++i) {
-      last = prose(i, i == 2 ? 3000 : 20);
+      texts.push_back(prose(i, i == 2 ? 3000 : 20));
       lines += "{\"body\": \"";
-      for (const char c : last) lines += c == '\n' ? "\\n" : std::string(1, c);
+      for (const char c : texts.back()) lines += c == '\n' ? "\\n" : std::string(1, c);
       lines += "\"}\n";
     }
-    const TextFiles source{{write_gzip(folder / "a.jsonl.gz", lines)}, "body"};
+    const TextFiles source{.files = {write_gzip(folder / "a.jsonl.gz", lines)}, .field = "body"};
     const auto tokenizer = load_tokenizer(kModel);
+    const auto read = [&](AddBos bos) {
+      return tokenize_documents(*tokenizer, source, bos).documents;
+    };
     const int threads = thread_count();
     set_thread_count(1);
-    const auto expected = tokenize_documents(*tokenizer, source);
+    const TokenData one = read(AddBos::automatic);
     set_thread_count(3);
-    const auto tokens = tokenize_documents(*tokenizer, source);
+    const TokenData documents = read(AddBos::automatic);
     set_thread_count(threads);
-    CHECK(tokens == expected);
+    CHECK(documents.sha256() == one.sha256());
 
-    CHECK(std::count(tokens.begin(), tokens.end(), *tokenizer->bos()) == 6);
-    CHECK(std::count(tokens.begin(), tokens.end(), *tokenizer->eos()) == 6);
-    auto tail = tokenizer->encode(last);
-    tail.insert(tail.begin(), *tokenizer->bos());
-    tail.push_back(*tokenizer->eos());
-    CHECK(std::equal(tail.rbegin(), tail.rend(), tokens.rbegin()));
-
-    const auto total = static_cast<int64_t>(tokens.size());
-    const TextBlocks blocks = read_text_blocks(*tokenizer, source, 128);
-    CHECK(blocks.count() == total / 128);
-    CHECK(total % 128 != 0);  // so that there is something to drop
-    for (int64_t i = 0; i < blocks.count(); ++i) {
-      const Example block = blocks.block(i);
-      REQUIRE(block.tokens.size() == 128);
-      CHECK(std::equal(block.tokens.begin(), block.tokens.end(), tokens.begin() + i * 128));
-      CHECK(block.weights[0] == 0);
-      CHECK(std::accumulate(block.weights.begin(), block.weights.end(), 0.0f) == 127);
+    for (const AddBos bos : {AddBos::automatic, AddBos::always, AddBos::never}) {
+      const TokenData found = read(bos);
+      const bool with =
+          bos == AddBos::always || (bos == AddBos::automatic && tokenizer->adds_bos());
+      REQUIRE(found.size() == 6);
+      for (size_t i = 0; i < texts.size(); ++i) {
+        auto expected = tokenizer->encode(texts[i]);
+        if (with) expected.insert(expected.begin(), *tokenizer->bos());
+        expected.push_back(*tokenizer->eos());
+        CHECK(found[static_cast<int64_t>(i)].tokens.to_vector() == expected);
+      }
     }
-    const std::string message =
-        message_of(ErrorKind::data, [&] { read_text_blocks(*tokenizer, source, total + 1); });
-    CHECK(message.find("fewer than one block") != std::string::npos);
+    const int64_t total = documents.tokens();
+    for (const DocumentAttention attention :
+         {DocumentAttention::across, DocumentAttention::within}) {
+      const TextBlocks blocks(documents, 128, attention);
+      CHECK(blocks.size() == total / 128);
+      CHECK(blocks.dropped_tokens() == total % 128);
+      CHECK(total % 128 != 0);  // so that there is something to drop
+      const auto stream = documents.range(0, total).tokens.to_vector();
+      size_t cuts = 0;
+      for (int64_t i = 0; i < blocks.size(); ++i) {
+        const ExampleView block = blocks[i];
+        REQUIRE(block.tokens.size() == 128);
+        float sum = 0;
+        for (size_t t = 0; t < 128; ++t) {
+          const size_t place = static_cast<size_t>(i) * 128 + t;
+          CHECK(block.tokens[t] == stream[place]);
+          const bool begins = std::ranges::count(documents.ends(), place) == 1;
+          const bool apart = begins && attention == DocumentAttention::within;
+          CHECK(block.weight(t) == (t == 0 || apart ? 0.0f : 1.0f));
+          sum += block.weight(t);
+        }
+        cuts += block.cuts.size();
+        Batch batch(128);
+        batch.append(block);
+        CHECK(batch.weight_sum == static_cast<double>(sum));
+      }
+      CHECK((cuts > 0) == (attention == DocumentAttention::within));
+    }
+    CHECK(TextBlocks(documents, total + 1, DocumentAttention::across).size() == 0);
+  }
+
+  TEST_CASE("documents of token ids are taken as they are, with their labels") {
+    const TemporaryFolder folder;
+    const auto tokenizer = load_tokenizer(kModel);
+    const TextFiles source{
+        .files = {folder.file("a.jsonl",
+                              "{\"input_ids\": [5, 6, 7]}\n{\"text\": \"x\"}\n"
+                              "{\"input_ids\": [8, 9, 3, 0], \"labels\": [-100, 9, -100, -100], "
+                              "\"attention_mask\": [1, 1, 1, 0]}\n{\"input_ids\": [1, 77777]}\n")},
+        .bad_rows = BadRows::skip,
+        .vocab_size = tokenizer->vocab_size()};
+    const DocumentTokens read = tokenize_documents(*tokenizer, source, AddBos::never);
+    REQUIRE(read.documents.size() == 3);
+    CHECK(read.rows.first_problem.starts_with((folder / "a.jsonl").string() +
+                                              ":4:19: /input_ids/1: token id 77777"));
+    CHECK(read.documents[0].tokens.to_vector() == std::vector<int32_t>{5, 6, 7});
+    CHECK(read.documents[2].tokens.to_vector() == std::vector<int32_t>{8, 9, 3});
+    const int64_t total = read.documents.tokens();
+    const ExampleView all = TextBlocks(read.documents, total, DocumentAttention::across)[0];
+    for (int64_t i = 0; i < total; ++i) {
+      const bool trained = i > 0 && i != total - 3 && i != total - 1;
+      CHECK(all.weight(static_cast<size_t>(i)) == (trained ? 1.0f : 0.0f));
+    }
   }
 
   TEST_CASE("an epoch's order is a permutation, its own, and repeatable") {

@@ -118,7 +118,8 @@ TEST_SUITE("supervised") {
                           {.role = "user", .content = "Two?"},
                           {.role = "assistant", .content = "2"}},
                          "",
-                         ""};
+                         "",
+                         {}};
     const MarkedText a = plain(c), b = marked(c);
     CHECK(a.text == b.text);
     CHECK(a.trained == b.trained);
@@ -141,7 +142,7 @@ TEST_SUITE("supervised") {
     };
     Conversation c = only(R"({"question": "Why?", "answer": "It is <<6*7=42>>42.\n#### 42"})");
     CHECK(c.messages[1].content == "It is 42.\n#### 42\nThe answer is: 42");
-    CHECK(c.place.ends_with("rows.jsonl:1"));
+    CHECK(c.place.ends_with("rows.jsonl:1:1"));
     c = only(R"({"problem": "p", "solution": "so $\\boxed{\\frac{1}{2}}$.", "level": "5"})");
     CHECK(c.messages[1].content == "so $\\boxed{\\frac{1}{2}}$.\nThe answer is: \\frac{1}{2}");
     c = only(
@@ -160,7 +161,7 @@ TEST_SUITE("supervised") {
                                 .columns = {}});
     REQUIRE(rows.size() == 2);
     CHECK(rows[1].messages[0].content == "3");
-    CHECK(rows[1].place.ends_with("rows.json:2"));
+    CHECK(rows[1].place.ends_with("rows.json:2:3"));
   }
 
   TEST_CASE("the last box of a solution") {
@@ -179,10 +180,12 @@ TEST_SUITE("supervised") {
         {"{\"a\": 1}\n", "auto", "those of no layout"},
         {"[1]\n", "alpaca", "rows.jsonl:1"},
         {"{\"prompt\": \"x\"}\n", "prompt_completion", "\"completion\" is missing"},
-        {"{\"prompt\": 1, \"completion\": \"x\"}\n", "prompt_completion", "/prompt"},
+        {"{\"prompt\": 1, \"completion\": \"x\"}\n", "prompt_completion",
+         "rows.jsonl:1:12: /prompt"},
         {"{\"prompt\": \"x\", \"completion\": \"y\"}\n{\"prompt\"", "auto", "rows.jsonl:2:"},
         {"{\"messages\": []}\n", "auto", "no message is the assistant's"},
-        {"{\"messages\": [{\"role\": \"robot\", \"content\": \"\"}]}\n", "auto", "a role"},
+        {"\n {\"messages\": [{\"role\": \"robot\", \"content\": \"\"}]}\n", "auto",
+         "rows.jsonl:2:25: /messages/0/role: expected a role"},
         {"{\"question\": \"x\", \"answer\": \"y\"}\n", "gsm8k", "####"},
         {"{\"problem\": \"x\", \"solution\": \"y\"}\n", "math", "boxed"},
     };
@@ -204,6 +207,108 @@ TEST_SUITE("supervised") {
     CHECK(has(usage({.files = {folder.path() / "rows.csv"}, .columns = {}}), ".jsonl"));
     CHECK(has(usage({.files = {}, .layout = "alpaca", .columns = {"prompt=x"}}), "data.columns"));
     CHECK(has(usage({.files = {}, .columns = {"prompt"}}), "data.columns"));
+  }
+
+  TEST_CASE("every error of a row tells line and column, in lines and in arrays") {
+    struct Case {
+      std::string row, at, part;  // a row in the third line, indented by two
+    };
+    const std::vector<Case> cases = {
+        {R"({"prompt": 1, "completion": "x"})", "3:14", "/prompt"},
+        {R"({"completion": "x"})", "3:3", "\"prompt\" is missing"},
+        {R"({"prompt": "x", "completion": {"a": [1, "]}"]}})", "3:33", "/completion"},
+        {R"({"a\"}": "\\", "prompt": "\u0041", "completion": null})", "3:52", "/completion"},
+        {R"({"prompt": "x", "prompt": "y"})", "3:26", "duplicate"},
+        {R"([1, 2])", "3:3", "an object"},
+        {R"({"prompt": "x", "completion": "y"} 1)", "3:38", "syntax error"},
+    };
+    const TemporaryFolder folder;
+    for (const Case& c : cases) {
+      INFO(c.row);
+      const std::string good = R"({"prompt": "x", "completion": "y"})";
+      for (const bool array : {false, true}) {
+        if (array && c.part == "syntax error") continue;
+        const std::string text =
+            array ? "[\n" + good + ",\n  " + c.row + "]" : "\n" + good + "\n  " + c.row + "\n";
+        const auto file = write_rows(folder, text, array ? "rows.json" : "rows.jsonl");
+        const std::string message = message_of(ErrorKind::data, [&] {
+          read_all({.files = {file}, .layout = "prompt_completion", .columns = {}});
+        });
+        CHECK(message.starts_with(file.string() + ":" + c.at + ":"));
+        CHECK(has(message, c.part));
+      }
+    }
+    // What a format or a tokenizer finds is told with the row's place.
+    const auto file =
+        write_rows(folder, "\n  " + std::string(R"({"messages": [{"role": "user", )") +
+                               R"("content": "a"}, {"role": "assistant", "content": )" +
+                               R"("b"}, {"role": "assistant", "content": "c"}]})");
+    const auto tokenizer = load_tokenizer(fs::path(MORA_SOURCE_DIR) / "data/base/tokenizer.model");
+    CHECK(message_of(ErrorKind::data, [&] {
+            read_supervised(*tokenizer, {.files = {file}, .columns = {}}, plain_format("</s>"), {});
+          }).starts_with(file.string() + ":2:3: "));
+  }
+
+  TEST_CASE("rows of token ids are the examples of their text; labels and padding") {
+    const auto tokenizer = load_tokenizer(fs::path(MORA_SOURCE_DIR) / "data/base/tokenizer.model");
+    const TemporaryFolder folder;
+    std::string texts, ids;
+    for (int i = 0; i < 40; ++i) {
+      const std::string answer = "number " + std::to_string(i * i);
+      const std::string question = "The square of " + std::to_string(i) + "? ";
+      texts += dump_json({{"prompt", question}, {"completion", answer}}) + "\n";
+      const MarkedText marked = plain_format("</s>")(
+          {{{.role = "user", .content = question}, {.role = "assistant", .content = answer}},
+           "",
+           "",
+           {}});
+      const Example e = tokenize_marked(*tokenizer, marked, TrainOn::completion);
+      Json row = {
+          {"input_ids", e.tokens}, {"labels", Json::array()}, {"attention_mask", Json::array()}};
+      for (size_t t = 0; t < e.tokens.size(); ++t) {
+        row["labels"].push_back(e.weights[t] > 0 ? e.tokens[t] : -100);
+        row["attention_mask"].push_back(1);
+      }
+      for (int pad = 0; pad < i % 4; ++pad) {  // as collators pad, left or right
+        const auto place = [&](Json& list) { return i % 8 < 4 ? list.end() : list.begin(); };
+        row["input_ids"].insert(place(row["input_ids"]), 0);
+        row["labels"].insert(place(row["labels"]), -100);
+        row["attention_mask"].insert(place(row["attention_mask"]), 0);
+      }
+      if (i % 4 == 0) row.erase("attention_mask");
+      ids += dump_json(row) + "\n";
+    }
+    const auto read = [&](const std::string& lines, const std::string& name) {
+      const RowFiles files{.files = {write_rows(folder, lines, name)},
+                           .columns = {},
+                           .vocab_size = tokenizer->vocab_size()};
+      return read_supervised(*tokenizer, files, plain_format("</s>"), {.max_length = 30});
+    };
+    const SupervisedData text = read(texts, "text.jsonl"), tokenized = read(ids, "ids.jsonl");
+    CHECK(tokenized.examples.sha256() == text.examples.sha256());
+    CHECK(tokenized.counts == text.counts);
+
+    const SupervisedData bare = read("{\"input_ids\": [5, 6, 7]}\n", "bare.jsonl");
+    CHECK(bare.examples[0].tokens.to_vector() == std::vector<int32_t>{5, 6, 7});
+    CHECK(bare.counts.samples.trained_tokens == 2);
+    const std::vector<std::pair<std::string, std::string>> bad = {
+        {R"({"input_ids": []})", "1:15: /input_ids"},
+        {R"({"input_ids": [1, 2.5]})", "1:19: /input_ids/1"},
+        {R"({"input_ids": [1, -1]})", "1:19: /input_ids/1: token id -1"},
+        {R"({"input_ids": [1, 99999999]})", "1:19: /input_ids/1: token id 99999999"},
+        {R"({"input_ids": [1, 9223372036854775808]})", "1:19: /input_ids/1: expected an integer"},
+        {R"({"input_ids": "1"})", "1:15: /input_ids"},
+        {R"({"input_ids": [1, 2], "labels": [1]})", "1:33: /labels: 1 numbers for 2"},
+        {R"({"input_ids": [1, 2], "labels": [2, -100]})",
+         "1:34: /labels/0: label 2 of the token 1"},
+        {R"({"input_ids": [1, 2], "attention_mask": [0, 0]})", "all tokens are padding"},
+        {R"({"input_ids": [1, 2], "attention_mask": [1, 2]})", "1:45: /attention_mask/1"},
+        {R"({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]})", "1:48: /attention_mask/1"},
+        {R"({"input_ids": [1, 2], "labels": [1, -100]})", "none of 1 rows"}};
+    for (const auto& [row, part] : bad) {
+      INFO(row);
+      CHECK(has(message_of(ErrorKind::data, [&] { read(row, "bad.jsonl"); }), part));
+    }
   }
 
   TEST_CASE("what becomes of rows is counted") {
@@ -230,7 +335,7 @@ TEST_SUITE("supervised") {
     CHECK(data.counts.rows.skipped == 1);
     CHECK(data.counts.dropped_masked == 1);
     CHECK(data.counts.cut == 1);
-    CHECK(data.counts.trained_ends == 1);
+    CHECK(data.counts.samples.trained_ends == 1);
     CHECK(has(report(*tokenizer, data), "2 examples of 3 rows"));
     settings.too_long = TooLong::drop;
     data = read_supervised(*tokenizer, files, format, settings);

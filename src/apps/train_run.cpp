@@ -153,13 +153,13 @@ void Run::banner() const {
                static_cast<long long>(trained), static_cast<long long>(all),
                100.0 * static_cast<double>(trained) / static_cast<double>(all));
   std::fprintf(stderr,
-               "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch, %.1f "
-               "MiB activations, %d threads\n",
+               "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch (%.1f %% "
+               "filled), %.1f MiB activations, %d threads\n",
                static_cast<long long>(task_->train_data().size()),
                static_cast<long long>(trainer_.total_steps()),
                static_cast<long long>(t.per_device_train_batch_size),
                static_cast<long long>(t.gradient_accumulation_steps),
-               static_cast<long long>(trainer_.capacity()),
+               static_cast<long long>(trainer_.capacity()), 100 * trainer_.fill(),
                static_cast<double>(trainer_.activation_bytes()) / (1 << 20), thread_count());
 }
 

@@ -12,6 +12,9 @@ constexpr IntRange kPositive{1, kMany};
 constexpr IntRange kBatch{1, 1 << 20};
 constexpr RealRange kNotNegative{.min = 0};
 constexpr RealRange kAboveZero{.min = 0, .min_bound = Bound::open};
+constexpr const char* kCacheDoc =
+    "folder that keeps tokenised data for the next run; default: token-cache beside output_dir; "
+    "\"\": none";
 constexpr RealRange kBelowOne{.min = 0, .max = 1, .max_bound = Bound::open};
 
 }  // namespace
@@ -73,11 +76,20 @@ void DataConfig::fields(Fields& f, const std::string& task) {
     g.choice("loss_on", loss_on, {"all", "value"}, "tokens that count in the loss");
   });
   f.when("task", task, {"pretrain", "continual"}, [&](Fields& g) {
-    g.field("train_files", train_files, "documents: .jsonl or .txt, plain or .gz",
+    g.field("train_files", train_files, "documents: .jsonl, .json or .txt, plain or .gz",
             Presence::required);
     g.field("validation_files", validation_files, "documents to evaluate on");
     g.field("block_size", block_size, {2, 1 << 20}, "tokens of a training sequence");
     g.field("text_field", text_field, "key of a document's text");
+    g.choice("txt_documents", txt_documents, {"file", "line"}, "what a document is in a .txt file");
+    g.choice("add_bos", add_bos, {"auto", "always", "never"},
+             "BOS in front of each document; auto: where the tokenizer adds one");
+    g.choice(
+        "document_attention", document_attention, {"across", "within"},
+        "what tokens attend to: also the documents before theirs in the block, or only theirs");
+    g.choice("bad_rows", bad_rows, {"error", "skip"},
+             "rows without text, text that is not UTF-8: stop, or skip and count");
+    g.field("cache_dir", cache_dir, kCacheDoc);
   });
   f.when("task", task, {"instruction", "math"}, [&](Fields& g) {
     g.field("train_files", train_files, "rows: .jsonl or .json (one array), plain or .gz",
@@ -85,7 +97,7 @@ void DataConfig::fields(Fields& f, const std::string& task) {
     g.field("validation_files", validation_files, "rows to evaluate the loss on");
     g.choice("layout", layout,
              {"auto", "alpaca", "prompt_completion", "messages", "sharegpt", "metamath", "gsm8k",
-              "math"},
+              "math", "tokenized"},
              "what the keys of a row mean; auto: by the keys of the first row");
     g.field("columns", columns,
             "the layout's keys where the files have others: \"prompt=question\"");
@@ -101,6 +113,10 @@ void DataConfig::fields(Fields& f, const std::string& task) {
     g.choice("bad_rows", bad_rows, {"error", "skip"},
              "rows that are not of the layout: stop, or skip and count");
     g.field("max_samples", max_samples, kCount, "rows to use, from the first; 0: all");
+    g.field("packing", packing,
+            "fill micro-batches of per_device_train_batch_size * max_length tokens with whole "
+            "sequences, each attending to itself only");
+    g.field("cache_dir", cache_dir, kCacheDoc);
   });
 }
 
@@ -149,6 +165,8 @@ void RunConfig::fields(Fields& f) {
   f.field("seed", seed, {.min = 0}, "seed of initial values, order of data and dropout");
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });
   f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
+  if (data.cache_dir == DataConfig::kDefaultCache && !output_dir.empty())
+    data.cache_dir = output_dir.parent_path() / DataConfig::kDefaultCache;
   f.section("data", "the data", [&](Fields& g) { data.fields(g, task); });
   f.section("train", "training", [&](Fields& g) { train.fields(g, adapter.method); });
   f.section("eval", "evaluation", [&](Fields& g) { eval.fields(g); });

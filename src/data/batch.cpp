@@ -37,15 +37,22 @@ void Batch::append(const ExampleView& e) {
          tokens.size(), " with ", start,
          " in use; use fewer or shorter sequences, or a larger batch");
   }
+  size_t segment = 0;  // where the present one begins
+  auto cut = e.cuts.begin();
   for (size_t i = 0; i < length; ++i) {
+    if (cut != e.cuts.end() && *cut == e.offset + i) {
+      segment = i;
+      ++cut;
+    }
     const size_t t = start + i;
     tokens[t] = e.tokens[i];
-    positions[t] = static_cast<int32_t>(i);
-    segment_start[t] = static_cast<int32_t>(start);
-    if (i + 1 == length) break;
+    positions[t] = static_cast<int32_t>(i - segment);
+    segment_start[t] = static_cast<int32_t>(start + segment);
+    const bool last = i + 1 == length || (cut != e.cuts.end() && *cut == e.offset + i + 1);
+    if (last) continue;
     labels[t] = e.tokens[i + 1];
     weights[t] = e.weight(i + 1);
-    weight_sum += static_cast<double>(e.weight(i + 1));
+    weight_sum += static_cast<double>(weights[t]);
   }
   tokens_used += static_cast<int64_t>(length);
 }

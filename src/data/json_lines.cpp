@@ -14,9 +14,9 @@ void check_row(const JsonView& view, const JsonRow& row) {
   row(view);
 }
 
-// Runs `read`; with `bad`, what is wrong with the data goes there.
-template <class Read>
-void guarded(const BadRow& bad, const Read& read) {
+}  // namespace
+
+void guard_row(const BadRow& bad, const std::function<void()>& read) {
   if (!bad) return read();
   try {
     read();
@@ -26,16 +26,15 @@ void guarded(const BadRow& bad, const Read& read) {
   }
 }
 
-}  // namespace
-
 void read_json_lines(const std::filesystem::path& path, const JsonRow& row, const BadRow& bad) {
   const std::string name = path.string();
   read_lines(path, [&](int64_t number, std::string_view text) {
     if (text.find_first_not_of(" \t") == std::string_view::npos) return;
-    guarded(bad, [&] {
+    guard_row(bad, [&] {
       const JsonOptions options{.max_bytes = text.size(), .first_line = number};
       const Json json = parse_json(text, name, options);
-      check_row(JsonView(json, str(name, ":", number)), row);
+      const JsonOrigin origin{text, name, number};
+      check_row(JsonView(json, name, "", &origin), row);
     });
   });
 }
@@ -48,16 +47,13 @@ void read_json_array(const std::filesystem::path& path, const JsonRow& row, cons
       fail(ErrorKind::data, name, ": larger than 1 GiB; write one object a line (.jsonl)");
     text.append(line).push_back('\n');
   });
-  JsonLines lines;
-  const Json json = parse_json(text, name, {.max_bytes = text.size()}, &lines);
-  text.clear();
-  text.shrink_to_fit();
-  if (!json.is_array()) JsonView(json, name).wrong_type("an array of objects");
-  for (size_t i = 0; i < json.size(); ++i) {
-    const auto line = lines.find(str("/", i));
-    const std::string place = line == lines.end() ? name : str(name, ":", line->second);
-    guarded(bad, [&] { check_row(JsonView(json[i], place, str("/", i)), row); });
-  }
+  const Json json = parse_json(text, name, {.max_bytes = text.size()});
+  const JsonOrigin whole{text, name};
+  if (!json.is_array()) JsonView(json, name, "", &whole).wrong_type("an array of objects");
+  const std::vector<JsonOrigin> origins = json_items(whole);
+  ensure(origins.size() == json.size(), name, ": ", origins.size(), " of ", json.size(), " items");
+  for (size_t i = 0; i < json.size(); ++i)
+    guard_row(bad, [&] { check_row(JsonView(json[i], name, "", &origins[i]), row); });
 }
 
 void read_json_rows(const std::filesystem::path& path, const JsonRow& row, const BadRow& bad) {

@@ -11,9 +11,12 @@ namespace mora {
 using JsonRow = std::function<void(const JsonView& row)>;
 using BadRow = std::function<void(const Error& problem)>;
 
+// Runs read(); with `bad`, an Error(data) goes there.
+void guard_row(const BadRow& bad, const std::function<void()>& read);
+
 // Calls row(view) for each line that is not blank. Errors of the view's getters, and a line that is
-// not a JSON object (Error(data)), name file and line. With `bad`, an Error(data) of a line or of
-// row() goes there, and reading goes on.
+// not a JSON object (Error(data)), name file, line and column. With `bad`, an Error(data) of a line
+// or of row() goes there, and reading goes on.
 void read_json_lines(const std::filesystem::path& path, const JsonRow& row,
                      const BadRow& bad = nullptr);
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <span>
 
 #include "data/json_lines.hpp"
+#include "data/tokenized_rows.hpp"
 #include "mora/io/text.hpp"
 
 namespace mora {
@@ -15,8 +17,11 @@ namespace {
 // One row under the layout's own names of keys.
 class Row {
  public:
-  Row(const JsonView& json, const std::map<std::string, std::string, std::less<>>& columns)
-      : json_(json), columns_(columns) {}
+  Row(const JsonView& json, const std::map<std::string, std::string, std::less<>>& columns,
+      int32_t vocab_size)
+      : json_(json), columns_(columns), vocab_size_(vocab_size) {}
+
+  int32_t vocab_size() const { return vocab_size_; }
 
   JsonView at(std::string_view key) const { return json_.at(name(key)); }
   std::string text(std::string_view key) const { return at(key).string(); }
@@ -33,13 +38,15 @@ class Row {
 
   const JsonView& json_;
   const std::map<std::string, std::string, std::less<>>& columns_;
+  int32_t vocab_size_;
 };
 
 Conversation question_and_answer(std::string question, std::string answer) {
   return {.messages = {{.role = std::string(kUser), .content = std::move(question)},
                        {.role = std::string(kAssistant), .content = std::move(answer)}},
           .input = {},
-          .place = {}};
+          .place = {},
+          .tokenized = {}};
 }
 
 Conversation read_alpaca(const Row& row) {
@@ -117,6 +124,18 @@ Conversation read_math(const Row& row) {
   return question_and_answer(row.text("problem"), str(solution, "\nThe answer is: ", answer));
 }
 
+Conversation read_tokenized_row(const Row& row) {
+  const auto optional = [&](std::string_view key) {
+    return row.has(key) ? std::optional(row.at(key)) : std::nullopt;
+  };
+  Conversation c;
+  c.tokenized = read_tokenized({.input_ids = row.at("input_ids"),
+                                .labels = optional("labels"),
+                                .attention_mask = optional("attention_mask")},
+                               row.vocab_size());
+  return c;
+}
+
 struct Layout {
   std::string_view name;
   std::array<std::string_view, 3> keys;  // what a row must have first; an optional one behind "?"
@@ -131,6 +150,7 @@ constexpr Layout kLayouts[] = {
     {"metamath", {"query", "response"}, read_metamath},
     {"gsm8k", {"question", "answer"}, read_gsm8k},
     {"math", {"problem", "solution"}, read_math},
+    {"tokenized", {"input_ids", "?labels", "?attention_mask"}, read_tokenized_row},
 };
 
 bool fits(const Layout& layout, const Row& row) {
@@ -147,7 +167,7 @@ bool has_key(const Layout& layout, std::string_view key) {
 
 class Reader {
  public:
-  explicit Reader(const RowFiles& source) {
+  explicit Reader(const RowFiles& source) : vocab_size_(source.vocab_size) {
     for (const Layout& layout : kLayouts) {
       if (layout.name == source.layout) layout_ = &layout;
     }
@@ -156,7 +176,7 @@ class Reader {
   }
 
   Conversation read(const JsonView& json) {
-    const Row row(json, columns_);
+    const Row row(json, columns_, vocab_size_);
     if (layout_ == nullptr) layout_ = &find_layout(json, row);
     return layout_->read(row);
   }
@@ -191,6 +211,7 @@ class Reader {
 
   const Layout* layout_ = nullptr;  // null: that of the first row
   std::map<std::string, std::string, std::less<>> columns_;
+  int32_t vocab_size_;
 };
 
 }  // namespace
@@ -226,7 +247,7 @@ RowCounts read_conversations(const RowFiles& source,
         path,
         [&](const JsonView& json) {
           Conversation conversation = reader.read(json);
-          conversation.place = json.source();
+          conversation.place = json.place();
           ++counts.read;
           row(std::move(conversation));
         },

@@ -3,13 +3,11 @@
 #include "mora/data/supervised.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <optional>
-#include <sstream>
 
+#include "data/notes.hpp"
 #include "mora/core/error.hpp"
 #include "mora/core/parallel.hpp"
-#include "mora/io/text.hpp"
+#include "mora/data/token_cache.hpp"
 #include "mora/text/chat_template.hpp"
 
 namespace mora {
@@ -31,22 +29,6 @@ size_t tokens_before(const Tokenizer& tokenizer, const MarkedText& text, size_t 
 
 }  // namespace
 
-void ExampleList::append(const Example& example) {
-  tokens_.insert(tokens_.end(), example.tokens.begin(), example.tokens.end());
-  weights_.insert(weights_.end(), example.weights.begin(), example.weights.end());
-  ends_.push_back(tokens_.size());
-}
-
-ExampleView ExampleList::operator[](int64_t i) const {
-  ensure(i >= 0 && i < size(), "example ", i, " of ", size());
-  const size_t begin = i == 0 ? 0 : ends_[static_cast<size_t>(i - 1)];
-  const size_t count = ends_[static_cast<size_t>(i)] - begin;
-  ExampleView view;
-  view.tokens = std::span(tokens_).subspan(begin, count);
-  view.weights = std::span(weights_).subspan(begin, count);
-  return view;
-}
-
 Example tokenize_marked(const Tokenizer& tokenizer, const MarkedText& text, TrainOn train_on) {
   Example example;
   example.tokens = encode_prompt(tokenizer, text.text, text.kind);
@@ -67,8 +49,12 @@ namespace {
 class Collector {
  public:
   Collector(const Tokenizer& tokenizer, const PromptFormat& format,
-            const SupervisedSettings& settings, BadRows bad_rows)
-      : tokenizer_(tokenizer), format_(format), settings_(settings), bad_rows_(bad_rows) {}
+            const SupervisedSettings& settings, BadRows bad_rows, TokenWriter& out)
+      : tokenizer_(tokenizer),
+        format_(format),
+        settings_(settings),
+        bad_rows_(bad_rows),
+        out_(out) {}
 
   bool full() const { return settings_.max_samples > 0 && taken_ >= settings_.max_samples; }
 
@@ -76,16 +62,17 @@ class Collector {
     if (full()) return;
     ++taken_;
     for (const Message& m : conversation.messages) bytes_ += m.content.size();
+    bytes_ += conversation.tokenized.tokens.size() * sizeof(int32_t);
     rows_.push_back(std::move(conversation));
     if (bytes_ >= kBatchBytes) encode();
   }
 
-  SupervisedData finish(const RowCounts& rows) {
+  SupervisedCounts finish(const RowCounts& rows) {
     encode();
-    data_.counts.rows.read = taken_;
-    data_.counts.rows.skipped += rows.skipped;
-    if (rows.skipped > 0) data_.counts.rows.first_problem = rows.first_problem;
-    return std::move(data_);
+    counts_.rows.read = taken_;
+    counts_.rows.skipped += rows.skipped;
+    if (rows.skipped > 0) counts_.rows.first_problem = rows.first_problem;
+    return counts_;
   }
 
  private:
@@ -100,7 +87,12 @@ class Collector {
       Result& result = results[static_cast<size_t>(i)];
       const Conversation& row = rows_[static_cast<size_t>(i)];
       try {
-        result.example = tokenize_marked(tokenizer_, format_(row), settings_.train_on);
+        if (row.tokenized.tokens.empty()) {
+          result.example = tokenize_marked(tokenizer_, format_(row), settings_.train_on);
+        } else {
+          result.example = row.tokenized;
+          result.example.weights.front() = 0;
+        }
       } catch (const Error& error) {
         result.problem = str(row.place, ": ", error.what());
       }
@@ -110,40 +102,30 @@ class Collector {
     bytes_ = 0;
   }
 
-  static std::optional<int32_t> last_trained(const Example& e) {
-    const auto last =
-        std::ranges::find_if(e.weights.rbegin(), e.weights.rend(), [](float w) { return w > 0; });
-    return e.tokens[static_cast<size_t>(e.weights.rend() - last) - 1];
-  }
-
   void take(Result& result) {
-    SupervisedCounts& counts = data_.counts;
     if (!result.problem.empty()) {
       if (bad_rows_ == BadRows::error) fail(ErrorKind::data, result.problem);
-      if (counts.rows.skipped++ == 0) counts.rows.first_problem = result.problem;
+      if (counts_.rows.skipped++ == 0) counts_.rows.first_problem = result.problem;
       return;
     }
     Example& e = result.example;
     const auto most = static_cast<size_t>(settings_.max_length);
     const bool too_long = e.tokens.size() > most;
     if (too_long && settings_.too_long == TooLong::drop) {
-      ++counts.dropped_long;
+      ++counts_.dropped_long;
       return;
     }
     if (too_long) {
       e.tokens.resize(most);
       e.weights.resize(most);
     }
-    const auto trained = std::ranges::count_if(e.weights, [](float w) { return w > 0; });
-    if (trained == 0) {
-      ++counts.dropped_masked;
+    if (std::ranges::none_of(e.weights, [](float w) { return w > 0; })) {
+      ++counts_.dropped_masked;
       return;
     }
-    if (too_long) ++counts.cut;
-    if (last_trained(e) == tokenizer_.eos()) ++counts.trained_ends;
-    counts.tokens += static_cast<int64_t>(e.tokens.size());
-    counts.trained_tokens += trained;
-    data_.examples.append(e);
+    if (too_long) ++counts_.cut;
+    count_sample(ExampleView(e), tokenizer_.eos(), counts_.samples);
+    out_.append(e.tokens, e.weights);
   }
 
   const Tokenizer& tokenizer_;
@@ -153,19 +135,23 @@ class Collector {
   std::vector<Conversation> rows_;
   size_t bytes_ = 0;  // of rows_
   int64_t taken_ = 0;
-  SupervisedData data_;
+  TokenWriter& out_;
+  SupervisedCounts counts_;
 };
 
 }  // namespace
 
-SupervisedData read_supervised(const Tokenizer& tokenizer, const RowFiles& files,
-                               const PromptFormat& format, const SupervisedSettings& settings) {
-  Collector collector(tokenizer, format, settings, files.bad_rows);
+namespace {
+
+// Reads, formats and writes all rows.
+SupervisedCounts tokenize_rows(const Tokenizer& tokenizer, const RowFiles& files,
+                               const PromptFormat& format, const SupervisedSettings& settings,
+                               TokenWriter& out) {
+  Collector collector(tokenizer, format, settings, files.bad_rows, out);
   const RowCounts rows =
       read_conversations(files, [&](Conversation c) { collector.add(std::move(c)); });
-  SupervisedData data = collector.finish(rows);
-  if (data.examples.size() > 0) return data;
-  const SupervisedCounts& c = data.counts;
+  const SupervisedCounts c = collector.finish(rows);
+  if (c.samples.samples > 0) return c;
   const std::string name = files.files.empty() ? "no files" : files.files.front().string();
   if (c.rows.read + c.rows.skipped == 0) fail(ErrorKind::data, name, ": holds no rows");
   fail(ErrorKind::data, name, ": none of ", c.rows.read + c.rows.skipped,
@@ -175,52 +161,80 @@ SupervisedData read_supervised(const Tokenizer& tokenizer, const RowFiles& files
        c.rows.first_problem.empty() ? "" : "; the first problem: " + c.rows.first_problem);
 }
 
-std::string show_example(const Tokenizer& tokenizer, const ExampleView& example) {
-  std::string out;
-  bool trained = false;
-  std::vector<int32_t> before;  // all tokens so far: decoding depends on what stands in front
-  const auto flush = [&](size_t begin, size_t end) {
-    const size_t known = tokenizer.decode(before).size();
-    before.insert(before.end(), example.tokens.begin() + static_cast<std::ptrdiff_t>(begin),
-                  example.tokens.begin() + static_cast<std::ptrdiff_t>(end));
-    out += tokenizer.decode(before).substr(known);
-  };
-  size_t begin = 0;
-  for (size_t i = 0; i <= example.tokens.size(); ++i) {
-    const bool end = i == example.tokens.size();
-    const bool special =
-        !end && (tokenizer.bos() == example.tokens[i] || tokenizer.eos() == example.tokens[i]);
-    const bool turn = end ? trained : (example.weight(i) > 0) != trained;
-    if (!end && !special && !turn) continue;
-    flush(begin, i);
-    begin = i;
-    if (turn) {
-      out += trained ? "]]" : "[[";
-      trained = !trained;
-    }
-    if (!special) continue;
-    out += tokenizer.piece(example.tokens[i]);
-    before.push_back(example.tokens[i]);
-    begin = i + 1;
+std::string counts_text(const SupervisedCounts& c, std::span<const std::filesystem::path> files) {
+  return dump_json({{"rows", rows_note(c.rows, files)},
+                    {"cut", c.cut},
+                    {"dropped_long", c.dropped_long},
+                    {"dropped_masked", c.dropped_masked},
+                    {"samples", c.samples.samples},
+                    {"tokens", c.samples.tokens},
+                    {"trained_tokens", c.samples.trained_tokens},
+                    {"trained_ends", c.samples.trained_ends}});
+}
+
+SupervisedCounts counts_of(const std::string& text, std::span<const std::filesystem::path> files) {
+  const std::string source = "the notes of the token cache";
+  const Json json = parse_json(text, source);
+  const JsonView note(json, source);
+  return {.rows = noted_rows(note.at("rows"), files),
+          .cut = note.at("cut").integer(),
+          .dropped_long = note.at("dropped_long").integer(),
+          .dropped_masked = note.at("dropped_masked").integer(),
+          .samples = {.samples = note.at("samples").integer(),
+                      .tokens = note.at("tokens").integer(),
+                      .trained_tokens = note.at("trained_tokens").integer(),
+                      .trained_ends = note.at("trained_ends").integer()}};
+}
+
+std::string key_of(const Tokenizer& tokenizer, const RowFiles& files, const PromptFormat& format,
+                   const SupervisedSettings& settings, const TokenCache& cache) {
+  TokenKey key("rows", cache.tokenizer, tokenizer.vocab_size());
+  key.add("format", cache.format);
+  // What it writes today: a template may tell the date.
+  const Conversation probe{{{.role = std::string(kUser), .content = "What?"},
+                            {.role = std::string(kAssistant), .content = "That."}},
+                           "",
+                           "",
+                           {}};
+  try {
+    key.add("probe", format(probe).text);
+  } catch (const Error& e) {
+    key.add("no probe", e.what());
   }
-  return out;
+  key.add("layout", files.layout);
+  for (const std::string& column : files.columns) key.add("column", column);
+  key.add("bad_rows", files.bad_rows == BadRows::skip ? "skip" : "error");
+  key.add("max_length", str(settings.max_length));
+  key.add("too_long", settings.too_long == TooLong::drop ? "drop" : "truncate");
+  key.add("train_on", settings.train_on == TrainOn::all ? "all" : "completion");
+  key.add("max_samples", str(settings.max_samples));
+  key.add_files(files.files);
+  return key.hex();
+}
+
+}  // namespace
+
+SupervisedData read_supervised(const Tokenizer& tokenizer, const RowFiles& files,
+                               const PromptFormat& format, const SupervisedSettings& settings,
+                               const TokenCache& cache) {
+  const std::string key =
+      cache.folder.empty() ? "" : key_of(tokenizer, files, format, settings, cache);
+  CachedTokens tokens =
+      cached_tokens(cache.folder, key, tokenizer.vocab_size(), [&](TokenWriter& out) {
+        return counts_text(tokenize_rows(tokenizer, files, format, settings, out), files.files);
+      });
+  return {std::move(tokens.data), counts_of(tokens.notes, files.files), std::move(tokens.origin)};
 }
 
 std::string report(const Tokenizer& tokenizer, const SupervisedData& data) {
   const SupervisedCounts& c = data.counts;
-  char share[32];
-  std::snprintf(share, sizeof share, "%.1f %%",
-                100.0 * static_cast<double>(c.trained_tokens) / static_cast<double>(c.tokens));
-  std::string out = str(
-      "data: ", data.examples.size(), " examples of ", c.rows.read, " rows; ", share, " of ",
-      c.tokens, " tokens are trained; ", c.trained_ends, " examples end their answer with EOS; ",
-      c.cut, " cut at max_length; dropped: ", c.dropped_long, " too long, ", c.dropped_masked,
-      " without a trained token, ", c.rows.skipped, " bad rows\n");
+  std::string out = report_samples(
+      tokenizer, c.samples, str("of ", c.rows.read, " rows"),
+      str("; ", c.cut, " cut at max_length; dropped: ", c.dropped_long, " too long, ",
+          c.dropped_masked, " without a trained token, ", c.rows.skipped, " bad rows"),
+      data.examples[0]);
   if (c.rows.skipped > 0) out += str("the first bad row: ", c.rows.first_problem, "\n");
-  out += "the first example, what is trained between [[ and ]]:\n";
-  std::istringstream lines(show_example(tokenizer, data.examples[0]));
-  for (std::string line; std::getline(lines, line);) out += "  " + printable(line, 2000) + "\n";
-  return out;
+  return out + data.origin;
 }
 
 }  // namespace mora

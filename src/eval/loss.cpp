@@ -10,11 +10,15 @@ MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const Exampl
                    int64_t count, int64_t batch_size, const Backend& backend,
                    Workspace& workspace) {
   const int64_t n = count > 0 ? std::min(count, data.size()) : data.size();
-  int64_t longest = 1;
+  int64_t longest = 1, tokens = 0;
+  const auto length = [&](int64_t i) {
+    return static_cast<int64_t>(data.example(i).tokens.size());
+  };
   for (int64_t i = 0; i < n; ++i) {
-    longest = std::max(longest, static_cast<int64_t>(data.example(i).tokens.size()));
+    longest = std::max(longest, length(i));
+    tokens += length(i);
   }
-  Batch batch(longest * std::min(batch_size, std::max<int64_t>(n, 1)));
+  Batch batch(std::clamp<int64_t>(longest * batch_size, 1, std::max<int64_t>(tokens, 1)));
   BatchTensors tensors(batch.capacity(), store.working());
   Graph graph;
   Context context(graph);
@@ -28,9 +32,11 @@ MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const Exampl
           .loss;
   Plan plan(graph, std::array{loss}, backend, workspace);
   MeanLoss result;
-  for (int64_t begin = 0; begin < n; begin += batch_size) {
+  for (int64_t i = 0; i < n;) {
     batch.clear();
-    for (int64_t i = begin; i < std::min(n, begin + batch_size); ++i) batch.append(data.example(i));
+    do {
+      batch.append(data.example(i++));
+    } while (i < n && batch.tokens_used + length(i) <= batch.capacity());
     tensors.fill(batch, 1.0);
     plan.run();
     const Tensor value = plan[loss];

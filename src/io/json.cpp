@@ -278,14 +278,15 @@ JsonView JsonView::at(std::string_view key) const {
   if (!json_->is_object()) wrong_type("an object");
   const auto found = json_->find(std::string(key));
   if (found == json_->end()) wrong(str("key \"", printable(key), "\" is missing"));
-  return {*found, source_, json_pointer(pointer_, key)};
+  return {*found, source_, json_pointer(pointer_, key), origin_};
 }
 
 std::vector<JsonView> JsonView::items() const {
   if (!json_->is_array()) wrong_type("an array");
   std::vector<JsonView> views;
   for (const Json& item : *json_) {
-    views.emplace_back(item, source_, json_pointer(pointer_, std::to_string(views.size())));
+    views.emplace_back(item, source_, json_pointer(pointer_, std::to_string(views.size())),
+                       origin_);
   }
   return views;
 }
@@ -294,7 +295,7 @@ std::vector<std::pair<std::string, JsonView>> JsonView::members() const {
   if (!json_->is_object()) wrong_type("an object");
   std::vector<std::pair<std::string, JsonView>> views;
   for (const auto& [key, item] : json_->items()) {
-    views.emplace_back(key, JsonView(item, source_, json_pointer(pointer_, key)));
+    views.emplace_back(key, JsonView(item, source_, json_pointer(pointer_, key), origin_));
   }
   return views;
 }
@@ -331,7 +332,7 @@ std::string JsonView::string() const {
 }
 
 void JsonView::wrong(std::string_view problem) const {
-  fail(ErrorKind::data, printable(source_, 4096), ": ",
+  fail(ErrorKind::data, printable(place(), 4096), ": ",
        pointer_.empty() ? "" : printable(pointer_) + ": ", problem);
 }
 

@@ -90,15 +90,30 @@ std::string dump_json(const Json& json, int indent = -1);
 // ("/a", "b/c") -> "/a/b~1c".
 std::string json_pointer(std::string_view parent, std::string_view key);
 
+// The text of a document that parse_json() has accepted, and where in a file it begins.
+struct JsonOrigin {
+  std::string_view text;
+  std::string_view name;  // of the file
+  int64_t line = 1, column = 1;
+
+  JsonOrigin later(size_t offset) const;              // the text from there on
+  std::string place(std::string_view pointer) const;  // "name:line:column" of a value
+};
+
+// The items of an array, in order.
+std::vector<JsonOrigin> json_items(const JsonOrigin& array);
+
 // A value of a parsed document that knows where it came from. Every getter throws Error(data) with
-// source, pointer, what was expected and what was found. The document must outlive it.
+// source (line and column, where an origin is given), pointer, what was expected and what was
+// found. Document and origin must outlive it.
 class JsonView {
  public:
-  JsonView(const Json& json, std::string source, std::string pointer = "")
-      : json_(&json), source_(std::move(source)), pointer_(std::move(pointer)) {}
+  JsonView(const Json& json, std::string source, std::string pointer = "",
+           const JsonOrigin* origin = nullptr)
+      : json_(&json), source_(std::move(source)), pointer_(std::move(pointer)), origin_(origin) {}
 
   const Json& json() const { return *json_; }
-  const std::string& source() const { return source_; }
+  std::string place() const { return origin_ == nullptr ? source_ : origin_->place(pointer_); }
   bool has(std::string_view key) const;     // an object with that key and a value other than null
   JsonView at(std::string_view key) const;  // the key must exist
   std::vector<JsonView> items() const;      // of an array
@@ -117,6 +132,7 @@ class JsonView {
   const Json* json_;
   std::string source_;
   std::string pointer_;
+  const JsonOrigin* origin_;
 };
 
 // A short form of a value for messages.

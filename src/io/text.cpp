@@ -43,13 +43,18 @@ void append_escaped(std::string& out, std::string_view bytes) {
 
 }  // namespace
 
-bool is_valid_utf8(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const size_t length = sequence_length(bytes);
-    if (length == 0) return false;
-    bytes.remove_prefix(length);
+size_t valid_utf8_bytes(std::string_view bytes) {
+  size_t valid = 0;
+  while (valid < bytes.size()) {
+    const size_t length = sequence_length(bytes.substr(valid));
+    if (length == 0) break;
+    valid += length;
   }
-  return true;
+  return valid;
+}
+
+bool is_valid_utf8(std::string_view bytes) {
+  return valid_utf8_bytes(bytes) == bytes.size();
 }
 
 std::string printable(std::string_view text, size_t max_bytes) {

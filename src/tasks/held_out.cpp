@@ -19,4 +19,12 @@ Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
   return {n, {{"eval_loss", mean.loss}, {"perplexity", std::exp(mean.loss)}}};
 }
 
+TokenCache token_cache(const RunConfig& config, std::string format) {
+  const std::filesystem::path& folder = config.data.cache_dir;
+  const bool named = folder != DataConfig::kDefaultCache;  // else the run has no place
+  return {.folder = named ? folder : std::filesystem::path(),
+          .tokenizer = config.model.tokenizer.empty() ? config.model.path : config.model.tokenizer,
+          .format = std::move(format)};
+}
+
 }  // namespace mora::tasks

@@ -1,6 +1,7 @@
-// The score that every task of text has: the loss on held-out examples.
+// What every task of text has: a score by the loss on held-out examples, and a token cache.
 #pragma once
 
+#include "mora/data/token_cache.hpp"
 #include "mora/tasks/task.hpp"
 
 namespace mora::tasks {
@@ -9,5 +10,8 @@ namespace mora::tasks {
 // there are none.
 Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
                      const EvalConfig& config);
+
+// Where the tokens of a run's data are kept. `format` as in TokenCache.
+TokenCache token_cache(const RunConfig& config, std::string format = {});
 
 }  // namespace mora::tasks

@@ -2,6 +2,7 @@
 // trained on the answers; scored by the loss on held-out rows.
 #include "mora/data/supervised.hpp"
 
+#include "mora/io/sha256.hpp"
 #include "mora/text/chat_template.hpp"
 #include "tasks/held_out.hpp"
 #include "tasks/tasks.hpp"
@@ -33,41 +34,66 @@ PromptFormat make_chat_format(const RunConfig& config, const Tokenizer& tokenize
   return chat_format(std::move(chat));
 }
 
-PromptFormat make_format(const RunConfig& config, const Tokenizer& tokenizer) {
+struct NamedFormat {
+  PromptFormat format;
+  std::string identity;  // what makes it differ from others, for the token cache
+};
+
+// The template itself, where it is in a file; the model's own is among the tokenizer's files.
+std::string template_identity(const std::string& name) {
+  std::error_code none;
+  const bool file = !name.empty() && fs::is_regular_file(name, none);
+  return file ? str("chat ", sha256_of_file(name)) : str("chat ", name);
+}
+
+NamedFormat make_format(const RunConfig& config, const Tokenizer& tokenizer) {
   const std::string& name = config.data.prompt_format;
-  if (name == "chat") return make_chat_format(config, tokenizer);
+  if (name == "chat") {
+    const fs::path& own = config.model.path;  // of the model, where the tokenizer is a file
+    return {make_chat_format(config, tokenizer),
+            str(template_identity(config.data.chat_template), " ",
+                own.empty() ? "" : tokenizer_sha256(own))};
+  }
   std::string eos = tokenizer.eos() ? tokenizer.piece(*tokenizer.eos()) : "";
-  if (name == "alpaca") return alpaca_format(std::move(eos));
-  if (name == "tulu") return tulu_format(std::move(eos));
-  return plain_format(std::move(eos));
+  if (name == "alpaca") return {alpaca_format(std::move(eos)), name};
+  if (name == "tulu") return {tulu_format(std::move(eos)), name};
+  return {plain_format(std::move(eos)), name};
 }
 
 class Examples final : public ExampleSource {
  public:
-  explicit Examples(SupervisedData data) : data_(std::move(data)) {}
+  Examples(SupervisedData data, int64_t packed_length)
+      : data_(std::move(data)), packed_length_(packed_length) {}
   int64_t size() const override { return data_.examples.size(); }
   ExampleView example(int64_t index) const override { return data_.examples[index]; }
+  std::string sha256() const override { return data_.examples.sha256(); }
+  int64_t packed_length() const override { return packed_length_; }
   const SupervisedData& data() const { return data_; }
 
  private:
   SupervisedData data_;
+  int64_t packed_length_;
 };
 
 Examples read_examples(const RunConfig& config, const Tokenizer& tokenizer,
                        const std::vector<fs::path>& files) {
-  if (files.empty()) return Examples({});
+  if (files.empty()) return Examples({}, 0);
   const DataConfig& d = config.data;
+  NamedFormat format = make_format(config, tokenizer);
   return Examples(
       read_supervised(tokenizer,
                       {.files = files,
                        .layout = d.layout,
                        .columns = d.columns,
-                       .bad_rows = d.bad_rows == "skip" ? BadRows::skip : BadRows::error},
-                      make_format(config, tokenizer),
+                       .bad_rows = d.bad_rows == "skip" ? BadRows::skip : BadRows::error,
+                       .vocab_size = tokenizer.vocab_size()},
+                      format.format,
                       {.max_length = d.max_length,
                        .too_long = d.too_long == "drop" ? TooLong::drop : TooLong::truncate,
                        .train_on = d.train_on == "all" ? TrainOn::all : TrainOn::completion,
-                       .max_samples = d.max_samples}));
+                       .max_samples = d.max_samples},
+                      token_cache(config, std::move(format.identity))),
+      d.packing ? d.max_length : 0);
 }
 
 class SupervisedTask final : public Task {

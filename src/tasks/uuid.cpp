@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "mora/data/data_report.hpp"
 #include "mora/data/uuid_pairs.hpp"
 #include "tasks/tasks.hpp"
 
@@ -43,6 +44,11 @@ class UuidTask final : public Task {
   }
 
   const ExampleSource& train_data() const override { return examples_; }
+  std::string data_report() const override {
+    const auto example = [&](int64_t i) { return examples_.example(i); };
+    return report_samples(tokenizer_, count_samples(examples_.size(), example, tokenizer_.eos()),
+                          str("of ", pairs_.size(), " pairs"), "", example(0));
+  }
 
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
     const size_t n = config.num_samples > 0

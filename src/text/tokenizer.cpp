@@ -6,6 +6,7 @@
 
 #include "mora/core/error.hpp"
 #include "mora/io/file.hpp"
+#include "mora/io/sha256.hpp"
 #include "text/loaders.hpp"
 
 namespace mora {
@@ -13,10 +14,15 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
-constexpr const char* kFiles[] = {
-    "tokenizer.json",    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json",      "merges.txt",            "chat_template.jinja",
-    "generation_config.json"};
+constexpr const char* kFiles[] = {"tokenizer.json",
+                                  "tokenizer.model",
+                                  "tokenizer_config.json",
+                                  "special_tokens_map.json",
+                                  "added_tokens.json",
+                                  "vocab.json",
+                                  "merges.txt",
+                                  "chat_template.jinja",
+                                  "generation_config.json"};
 
 bool is_json(const std::string& bytes) {
   const size_t first = bytes.find_first_not_of(" \t\r\n");
@@ -36,6 +42,19 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_f
   const auto settings = read_tokenizer_settings(path.parent_path());
   return is_json(bytes) ? make_json_tokenizer(bytes, path.string(), settings)
                         : make_sentencepiece_tokenizer(bytes, path.string(), settings);
+}
+
+std::string tokenizer_sha256(const std::filesystem::path& file_or_folder) {
+  std::error_code none;
+  const bool folder = std::filesystem::is_directory(file_or_folder, none);
+  Sha256 hash;
+  if (!folder) hash.update("the file " + sha256_of_file(file_or_folder) + "\n");
+  for (const char* name : kFiles) {
+    const auto file = (folder ? file_or_folder : file_or_folder.parent_path()) / name;
+    if (std::filesystem::exists(file, none))
+      hash.update(str(name, " ", sha256_of_file(file), "\n"));
+  }
+  return hash.hex();
 }
 
 void copy_tokenizer(const std::filesystem::path& file_or_folder,

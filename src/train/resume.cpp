@@ -7,15 +7,14 @@
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/safetensors_folder.hpp"
-#include "mora/io/sha256.hpp"
 
 namespace mora {
 
 namespace {
 
-constexpr std::array<std::string_view, 6> kFree = {"/output_dir",  "/train/logging_steps",
-                                                   "/train/save_", "/train/eval_steps",
-                                                   "/eval/",       "/engine/threads"};
+constexpr std::array<std::string_view, 7> kFree = {
+    "/output_dir", "/train/logging_steps", "/train/save_",   "/train/eval_steps",
+    "/eval/",      "/engine/threads",      "/data/cache_dir"};
 
 bool matters(const std::string& pointer) {
   return std::ranges::none_of(kFree, [&](std::string_view p) { return pointer.starts_with(p); });
@@ -26,18 +25,6 @@ std::string dotted(const std::string& pointer) {
   std::string name = pointer.substr(1);
   std::ranges::replace(name, '/', '.');
   return name;
-}
-
-std::string hash_of(const ExampleSource& data) {
-  Sha256 hash;
-  for (int64_t i = 0; i < data.size(); ++i) {
-    const ExampleView example = data.example(i);
-    const std::array<uint64_t, 2> sizes = {example.tokens.size(), example.weights.size()};
-    hash.update(std::as_bytes(std::span(sizes)));
-    hash.update(std::as_bytes(example.tokens));
-    hash.update(std::as_bytes(example.weights));
-  }
-  return hash.hex();
 }
 
 // Under another name, so that the run can write its checkpoint of that step again.
@@ -56,7 +43,7 @@ RunIdentity identity_of(const RunConfig& config, const ExampleSource& data) {
   const std::filesystem::path& base = config.model.path;
   RunIdentity identity{
       .settings = {},
-      .data_sha256 = hash_of(data),
+      .data_sha256 = data.sha256(),
       .base_sample = base.empty() ? "" : tensors_sample_sha256(SafetensorsFolder(base))};
   const Json flat = parse_json(to_json_text(config), "the configuration").flatten();
   for (const auto& [pointer, value] : flat.items()) {

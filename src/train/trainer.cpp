@@ -3,51 +3,35 @@
 #include <algorithm>
 #include <cmath>
 
-#include "mora/data/sampler.hpp"
+#include "mora/data/micro_batches.hpp"
 #include "mora/train/schedule.hpp"
 #include "train/step_graph.hpp"
 
 namespace mora {
 
-int64_t total_steps(const TrainConfig& config, int64_t n) {
-  if (config.max_steps > 0) return config.max_steps;
-  const auto per_step =
-      static_cast<double>(config.per_device_train_batch_size * config.gradient_accumulation_steps);
-  const double steps = std::ceil(config.num_train_epochs * static_cast<double>(n) / per_step);
-  if (steps > 1e12) {
-    fail(ErrorKind::usage, "train.num_train_epochs: ", config.num_train_epochs, " passes over ", n,
-         " examples are ", steps, " steps, expected at most 1e12");
-  }
-  return std::max<int64_t>(1, static_cast<int64_t>(steps));
-}
-
 namespace {
 
-// The most tokens that any micro-batch of the run holds: known beforehand, because the order of the
-// data is. Runs of more examples than anyone waits for get what no batch can exceed.
-int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint64_t seed,
-                      int64_t steps) {
-  int64_t shortest = INT64_MAX, longest = 0;
-  for (int64_t i = 0; i < data.size(); ++i) {
-    const auto length = static_cast<int64_t>(data.example(i).tokens.size());
-    shortest = std::min(shortest, length);
-    longest = std::max(longest, length);
+std::unique_ptr<MicroBatches> make_micro_batches(const ExampleSource& data,
+                                                 const TrainConfig& config, uint64_t seed) {
+  std::vector<int32_t> lengths(static_cast<size_t>(data.size()));
+  for (int64_t i = 0; i < data.size(); ++i)
+    lengths[static_cast<size_t>(i)] = static_cast<int32_t>(data.example(i).tokens.size());
+  const int64_t per_batch = config.per_device_train_batch_size;
+  if (const int64_t longest = data.packed_length(); longest > 0)
+    return packed_micro_batches(seed, std::move(lengths), per_batch * longest);
+  return counted_micro_batches(seed, std::move(lengths), per_batch);
+}
+
+// Optimizer steps of a run: max_steps, or enough for num_train_epochs.
+int64_t steps_of(const TrainConfig& config, MicroBatches& micro_batches) {
+  if (config.max_steps > 0) return config.max_steps;
+  const double steps = std::ceil(micro_batches.count(config.num_train_epochs) /
+                                 static_cast<double>(config.gradient_accumulation_steps));
+  if (steps > 1e12) {
+    fail(ErrorKind::usage, "train.num_train_epochs: ", config.num_train_epochs,
+         " passes over the data are ", steps, " steps, expected at most 1e12");
   }
-  const int64_t batch = config.per_device_train_batch_size;
-  constexpr double kMostDraws = 1e8;
-  const double draws =
-      static_cast<double>(steps) * static_cast<double>(config.gradient_accumulation_steps * batch);
-  if (shortest == longest || draws > kMostDraws) return batch * longest;
-  Sampler sampler(seed, data.size());
-  int64_t most = 0;
-  for (int64_t micro = 0; micro < steps * config.gradient_accumulation_steps; ++micro) {
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < batch; ++i) {
-      tokens += static_cast<int64_t>(data.example(sampler.at(micro * batch + i)).tokens.size());
-    }
-    most = std::max(most, tokens);
-  }
-  return most;
+  return std::max<int64_t>(1, static_cast<int64_t>(steps));
 }
 
 }  // namespace
@@ -55,8 +39,8 @@ int64_t largest_batch(const ExampleSource& data, const TrainConfig& config, uint
 struct Trainer::Impl {
   const ExampleSource& data;
   TrainConfig config;
+  std::unique_ptr<MicroBatches> order;
   int64_t total, finished = 0, capacity;
-  Sampler sampler;
   MicroGraph micro;
   UpdateGraph update;
   std::vector<Batch> batches;  // of one step
@@ -66,9 +50,9 @@ struct Trainer::Impl {
        uint64_t seed, const Backend& backend, Workspace& workspace)
       : data(source),
         config(c),
-        total(mora::total_steps(c, source.size())),
-        capacity(largest_batch(source, c, seed, total)),
-        sampler(seed, source.size()),
+        order(make_micro_batches(source, c, seed)),
+        total(steps_of(c, *order)),
+        capacity(order->capacity(total * c.gradient_accumulation_steps)),
         micro(model, store, capacity, seed),
         update(store, c),
         batches(static_cast<size_t>(c.gradient_accumulation_steps), Batch(capacity)),
@@ -85,12 +69,11 @@ struct Trainer::Impl {
 
 // Packs the step's micro-batches and returns the sum of their weights.
 double Trainer::Impl::pack_step() {
-  const int64_t per_batch = config.per_device_train_batch_size;
-  int64_t index = finished * config.gradient_accumulation_steps * per_batch;
+  int64_t index = finished * config.gradient_accumulation_steps;
   double weight_sum = 0;
   for (Batch& batch : batches) {
     batch.clear();
-    for (int64_t i = 0; i < per_batch; ++i) batch.append(data.example(sampler.at(index++)));
+    for (const int64_t example : order->at(index++)) batch.append(data.example(example));
     weight_sum += batch.weight_sum;
   }
   if (weight_sum == 0) {
@@ -168,9 +151,13 @@ size_t Trainer::activation_bytes() const {
   return std::max(impl_->micro_plan.bytes(), impl_->update_plan.bytes());
 }
 double Trainer::epoch() const {
-  const int64_t seen = impl_->finished * impl_->config.gradient_accumulation_steps *
-                       impl_->config.per_device_train_batch_size;
-  return static_cast<double>(seen) / static_cast<double>(impl_->data.size());
+  return impl_->order->epochs(impl_->finished * impl_->config.gradient_accumulation_steps);
+}
+double Trainer::fill() const {
+  double tokens = 0;
+  for (int64_t i = 0; i < impl_->data.size(); ++i)
+    tokens += static_cast<double>(impl_->data.example(i).tokens.size());
+  return tokens / (impl_->order->count(1) * static_cast<double>(impl_->capacity));
 }
 void Trainer::resume_at(int64_t finished) {
   impl_->finished = finished;

@@ -84,6 +84,10 @@ struct DataConfig {
   std::string too_long = "truncate";
   std::string bad_rows = "error";
   int64_t max_samples = 0;
+  bool packing = false;
+  std::string txt_documents = "file", add_bos = "auto", document_attention = "across";
+  static constexpr const char* kDefaultCache = "token-cache";  // fields(): beside output_dir
+  std::filesystem::path cache_dir = kDefaultCache;
 
   void fields(Fields& f, const std::string& task);
 };

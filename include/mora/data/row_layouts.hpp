@@ -9,6 +9,7 @@
 //   gsm8k              question, answer ending in "#### N"; as in MetaMathQA, calculator marks
 //                      "<<...>>" go and "The answer is: N" ends the answer
 //   math               problem, solution with \boxed{}; "The answer is: " and its content ends it
+//   tokenized          input_ids; labels and attention_mask may be missing (docs/data.md)
 //   auto               the layout whose keys the first row has
 #pragma once
 
@@ -29,15 +30,19 @@ struct RowFiles {
   std::string layout = "auto";
   std::vector<std::string> columns;  // "prompt=question": the layout's key = the file's
   BadRows bad_rows = BadRows::error;
+  int32_t vocab_size = 0;  // ids of tokenised rows are below
 };
 
 struct RowCounts {
   int64_t read = 0, skipped = 0;
   std::string first_problem;  // of a skipped row
+
+  bool operator==(const RowCounts&) const = default;
 };
 
-// Calls row(conversation) for each row, file by file. Error(data) with file, line and key for a row
-// that does not have the layout; Error(usage) for unknown columns or a file of another kind.
+// Calls row(conversation) for each row, file by file. Error(data) with file, line, column and key
+// for a row that does not have the layout; Error(usage) for unknown columns or a file of another
+// kind.
 RowCounts read_conversations(const RowFiles& source,
                              const std::function<void(Conversation conversation)>& row);
 

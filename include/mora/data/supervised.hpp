@@ -6,11 +6,11 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
-#include "mora/data/example.hpp"
+#include "mora/data/data_report.hpp"
 #include "mora/data/prompt_formats.hpp"
 #include "mora/data/row_layouts.hpp"
+#include "mora/data/token_cache.hpp"
 #include "mora/text/tokenizer.hpp"
 
 namespace mora {
@@ -31,26 +31,15 @@ struct SupervisedCounts {
   int64_t cut = 0;             // longer than max_length: truncated
   int64_t dropped_long = 0;    // ... or dropped
   int64_t dropped_masked = 0;  // no trained token (was left)
-  int64_t trained_ends = 0;    // examples whose last trained token is EOS
-  int64_t tokens = 0, trained_tokens = 0;
-};
+  SampleCounts samples;        // of the examples
 
-// Examples one after the other in flat arrays.
-class ExampleList {
- public:
-  void append(const Example& example);
-  int64_t size() const { return static_cast<int64_t>(ends_.size()); }
-  ExampleView operator[](int64_t i) const;
-
- private:
-  std::vector<int32_t> tokens_;
-  std::vector<float> weights_;
-  std::vector<size_t> ends_;
+  bool operator==(const SupervisedCounts&) const = default;
 };
 
 struct SupervisedData {
-  ExampleList examples;
+  TokenData examples;
   SupervisedCounts counts;
+  std::string origin;  // a line for people, as CachedTokens has it
 };
 
 // The ids of the whole text, BOS in front where the tokenizer adds one; a token is learnt when it
@@ -59,11 +48,8 @@ Example tokenize_marked(const Tokenizer& tokenizer, const MarkedText& text, Trai
 
 // Error(data) when no example is left.
 SupervisedData read_supervised(const Tokenizer& tokenizer, const RowFiles& files,
-                               const PromptFormat& format, const SupervisedSettings& settings);
-
-// An example as text for people: trained runs between "[[" and "]]", BOS and EOS as the vocabulary
-// writes them.
-std::string show_example(const Tokenizer& tokenizer, const ExampleView& example);
+                               const PromptFormat& format, const SupervisedSettings& settings,
+                               const TokenCache& cache = {});
 
 // Lines for the start of a run: counts and the first example.
 std::string report(const Tokenizer& tokenizer, const SupervisedData& data);

@@ -8,56 +8,80 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "mora/data/example.hpp"
+#include "mora/data/row_layouts.hpp"
+#include "mora/data/token_cache.hpp"
 #include "mora/text/tokenizer.hpp"
 
 namespace mora {
 
-// By the end of its name a file is one document a line (.jsonl, .jsonl.gz; UTF-8 text in `field`)
-// or one document as a whole (.txt, .txt.gz).
+enum class TextUnit { file, line };
+
+// Rows (.jsonl, .json) hold a document each: UTF-8 text in `field`, or without that token ids in
+// `input_ids`, with `labels` and `attention_mask` (docs/data.md). A text file (.txt) is one
+// document, or one a line. All of them also with .gz.
 struct TextFiles {
   std::vector<std::filesystem::path> files;
   std::string field = "text";
+  TextUnit unit = TextUnit::file;  // of .txt
+  BadRows bad_rows = BadRows::error;
+  int32_t vocab_size = 0;  // token ids are below
 };
 
-// Calls document(text) for each document that is not empty, file by file. Lines of .txt files end
-// in
-// "\n", whatever they ended in. Another kind of file is Error(usage); text that is not UTF-8, or a
-// line without the field, is Error(data) with file and line.
-void read_documents(const TextFiles& source,
-                    const std::function<void(std::string document)>& document);
+struct Document {
+  std::string text;
+  Example tokenized;  // or the row's own tokens, where text is empty
+};
+
+// Calls document(d) for each that is not empty, file by file. Lines of .txt files end in "\n",
+// whatever they ended in. Another kind of file is Error(usage); text that is not UTF-8, or a row
+// without the field, is Error(data) with file, line and column, or that document is skipped and
+// counted.
+RowCounts read_documents(const TextFiles& source,
+                         const std::function<void(Document document)>& document);
 
 // The pieces in which a document is encoded, in their order: each of at least 4 KiB (the last may
 // be shorter) and cut only in front of a line break, where no token crosses.
 std::vector<std::string_view> split_document(std::string_view text);
 
-// BOS, the document's tokens, EOS (each where the tokenizer has it), document after document.
-std::vector<int32_t> tokenize_documents(const Tokenizer& tokenizer, const TextFiles& source);
+enum class AddBos { automatic, always, never };  // automatic: where the tokenizer adds it
 
-// Blocks of exactly block_size tokens, one after the other; what remains at the end is dropped.
-class TextBlocks {
- public:
-  // block_size >= 2: a token to read and one to predict.
-  TextBlocks(std::vector<int32_t> tokens, int64_t block_size);
-
-  int64_t count() const { return count_; }
-  int64_t block_size() const { return block_size_; }
-  std::span<const int32_t> tokens(int64_t block) const;  // 0 <= block < count()
-  Example block(int64_t block) const;                    // every token but the first has weight 1
-
- private:
-  std::vector<int32_t> tokens_;
-  int64_t block_size_;
-  int64_t count_;
+struct DocumentTokens {
+  TokenData documents;  // a sequence each
+  RowCounts rows;
+  std::string origin;  // a line for people, as CachedTokens has it
 };
 
-// All of the above. Fewer tokens than one block is Error(data).
-TextBlocks read_text_blocks(const Tokenizer& tokenizer, const TextFiles& source,
-                            int64_t block_size);
+// Of each text: BOS as add_bos says, its tokens, EOS where the tokenizer has one. Rows of token ids
+// are taken as they are.
+DocumentTokens tokenize_documents(const Tokenizer& tokenizer, const TextFiles& source,
+                                  AddBos add_bos, const TokenCache& cache = {});
+
+enum class DocumentAttention { across, within };
+
+// Blocks of exactly block_size tokens of the joined documents, one after the other; what remains at
+// the end is dropped. Across: a block is one sequence, and every token but its first is predicted.
+// Within: each document's part of a block is a segment of its own with positions from 0, and a
+// document's first token is not predicted from what stands before it.
+class TextBlocks {
+ public:
+  TextBlocks() = default;  // none
+  // block_size >= 2: a token to read and one to predict.
+  TextBlocks(TokenData documents, int64_t block_size, DocumentAttention attention);
+
+  int64_t size() const { return count_; }
+  ExampleView operator[](int64_t block) const;
+  int64_t dropped_tokens() const { return documents_.tokens() - count_ * block_size_; }
+  const TokenData& documents() const { return documents_; }
+
+ private:
+  TokenData documents_;
+  int64_t block_size_ = 0;
+  DocumentAttention attention_ = DocumentAttention::across;
+  int64_t count_ = 0;
+};
 
 }  // namespace mora

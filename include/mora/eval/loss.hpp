@@ -13,7 +13,8 @@ struct MeanLoss {
   double tokens = 0;  // sum of weights
 };
 
-// Over the first `count` examples (0: all), packed `batch_size` at a time.
+// Over the first `count` examples (0: all), in their order as many at a time as fit the tokens of
+// `batch_size` of the longest.
 MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data,
                    int64_t count, int64_t batch_size, const Backend& backend, Workspace& workspace);
 

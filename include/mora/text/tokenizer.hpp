@@ -54,6 +54,9 @@ class Tokenizer {
 // that needs what is not supported is Error(data).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder);
 
+// A hash of the files that load_tokenizer() and chat templates read there: what decides about ids.
+std::string tokenizer_sha256(const std::filesystem::path& file_or_folder);
+
 // Copies, unchanged, what a model needs beside its weights to read and write text: all the files
 // that transformers knows in a folder (tokenizer, chat template, generation_config.json), or the
 // one file under the name that transformers gives its kind.

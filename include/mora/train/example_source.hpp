@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "mora/data/batch.hpp"
 
@@ -13,6 +14,14 @@ class ExampleSource {
   virtual ~ExampleSource() = default;
   virtual int64_t size() const = 0;
   virtual ExampleView example(int64_t index) const = 0;  // valid as long as the source
+
+  // A hash that tells other examples apart; by default of all of them.
+  virtual std::string sha256() const;
+
+  // Longest that an example may be when whole examples are packed by tokens: a micro-batch then has
+  // per_device_train_batch_size times as many token slots and takes what fits. 0: it takes that
+  // many examples.
+  virtual int64_t packed_length() const { return 0; }
 };
 
 }  // namespace mora

@@ -36,6 +36,7 @@ class Trainer {
   int64_t finished_steps() const;
   int64_t capacity() const;  // token slots of a micro-batch
   double epoch() const;      // passes over the data so far
+  double fill() const;       // share of the slots that hold a token, in the first epoch
   size_t activation_bytes() const;
 
   // One optimizer step. Throws Error(numerical), with the weights as they were, when the loss or
@@ -50,8 +51,5 @@ class Trainer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// Optimizer steps of a run over n examples: max_steps, or enough for num_train_epochs.
-int64_t total_steps(const TrainConfig& config, int64_t n);
 
 }  // namespace mora
