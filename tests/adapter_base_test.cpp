@@ -1,6 +1,7 @@
 // An adapter remembers the weights that it was trained on: what is written, what another base meets
 // in each program, and that a run does not go on over changed weights.
 #include "command.hpp"
+#include "io/json.hpp"
 #include "mora/adapters/files.hpp"
 
 TEST_SUITE_BEGIN("adapter base");
@@ -67,7 +68,7 @@ TEST_CASE("saved adapters name the base's weights, also after resuming and conve
   check(trained / "run/adapter");
 }
 
-TEST_CASE("a base from scratch has no hash") {
+TEST_CASE("the base of an adapter trained from scratch stands beside it") {
   const TemporaryFolder folder;
   folder.file("text.txt", some_text());
   std::string config = pretrain_config();
@@ -76,8 +77,16 @@ TEST_CASE("a base from scratch has no hash") {
   folder.file("config.json", config);
   const Finished run = train(folder.path(), {"--config", "config.json"});
   REQUIRE_MESSAGE(run.code == 0, run.err);
-  CHECK_FALSE(noted(folder / "run/adapter").contains("base_hash"));
-  CHECK_FALSE(noted(folder / "run/adapter").contains("mora.base_sample"));
+  const fs::path base = folder / "run/initial_model";
+  CHECK(noted(folder / "run/adapter").at("base_hash") == tensors_sha256(SafetensorsFolder(base)));
+  const Finished scored =
+      score(folder.path(), {"--config", "config.json", "--adapter", "run/adapter", "--set",
+                            R"(model={"path": "run/initial_model"})"});
+  REQUIRE_MESSAGE(scored.code == 0, scored.err);
+  CHECK(scored.err.find(kWarning) == std::string::npos);
+  const Json again = parse_json(scored.out, "scores"),
+             summary = parse_json(bytes_of(folder / "run/summary.json"), "summary");
+  CHECK(again.at("eval_loss") == summary.at("eval_loss"));
 }
 
 TEST_CASE("another base: merging refuses, scoring and generating warn, resuming refuses") {

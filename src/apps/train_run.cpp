@@ -27,6 +27,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// The weights that a run from scratch begins with: the base of its adapter, and what its updates
+// are measured from.
+constexpr const char* kInitial = "initial_model";
+
 // The output folder, locked for the whole run.
 class RunFolder {
  public:
@@ -59,7 +63,7 @@ class RunFolder {
   // Only what a run writes, by name; whatever else lies there stays.
   void remove_earlier_run() {
     for (const fs::path& checkpoint : list_checkpoints(checkpoints())) remove_folder(checkpoint);
-    for (const char* folder : {"adapter", "model"}) {
+    for (const char* folder : {"adapter", "model", kInitial}) {
       if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
     }
     for (const char* file :
@@ -93,13 +97,19 @@ class Run {
     return {.model = session_.model->config(),
             .adapter = session_.config.adapter,
             .store = *session_.store,
-            .base = {.name = session_.config.model.path.string(),
-                     .sha256 = "",
-                     .sample = identity_.base_sample},
+            .base = {.name = base_folder().string(), .sha256 = "", .sample = base_sample_},
             .tokenizer = session_.tokenizer_path};
+  }
+  bool from_scratch() const { return config().model.path.empty(); }
+  fs::path base_folder() const {
+    return from_scratch() ? folder_.path() / kInitial : config().model.path;
+  }
+  DType weights_type() const {
+    return config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   }
   TrainedModel to_save() const;
   std::unique_ptr<Task> make_checked_task() const;
+  void save_initial_model() const;
   void hash_base();
   TrainingState state() const;
   void resume();
@@ -119,6 +129,7 @@ class Run {
   Trainer trainer_;
   RunFolder folder_;
   RunIdentity identity_;
+  std::string base_sample_;                    // tensors_sample_sha256 of base_folder()
   std::shared_future<std::string> base_hash_;  // none where nothing is adapted
   std::optional<MetricsLog> log_;
   ProgressLine progress_;
@@ -208,11 +219,20 @@ bool Run::save_due(int64_t step, int64_t total) const {
          (t.save_steps > 0 && step == total);
 }
 
+void Run::save_initial_model() const {
+  if (!from_scratch() || last_.step > 0 || fs::exists(base_folder())) return;
+  FolderCommit commit(folder_.path(), kInitial);
+  save_model(commit.path(), session_.model->config(), *session_.store, weights_type());
+  copy_tokenizer(session_.tokenizer_path, commit.path());
+  commit.commit();
+}
+
 // Beside the first steps: the weights of a large model take seconds. One thread, which is enough
 // before the first save and leaves the others to the steps.
 void Run::hash_base() {
-  if (config().adapter.method == "full" || config().model.path.empty()) return;
-  base_hash_ = std::async(std::launch::async, [folder = config().model.path] {
+  if (config().adapter.method == "full") return;
+  base_sample_ = tensors_sample_sha256(SafetensorsFolder(base_folder()));
+  base_hash_ = std::async(std::launch::async, [folder = base_folder()] {
     set_thread_count(1);  // of this thread's own parallel regions
     return tensors_sha256(SafetensorsFolder(folder));
   });
@@ -269,8 +289,7 @@ void Run::finish() {
   const char* name = full ? "model" : "adapter";
   if (fs::exists(folder_.path() / name)) remove_folder(folder_.path() / name);  // of a killed run
   FolderCommit commit(folder_.path(), name);
-  save_trained(commit.path(), to_save(),
-               config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32, MoraScale::folded);
+  save_trained(commit.path(), to_save(), weights_type(), MoraScale::folded);
   commit.commit();
   const AdapterConfig& a = config().adapter;
   std::string operation = a.method == "lora" && a.use_dora ? "dora" : "-";
@@ -332,6 +351,7 @@ int Run::execute() {
   }
   write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
   task_->save_data(folder_.path());
+  save_initial_model();
   banner();
   hash_base();
   signals_.defer();
