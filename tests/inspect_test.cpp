@@ -430,7 +430,8 @@ TEST_CASE("adapters that are not applied here are listed all the same") {
   folders.file("adapter/adapter_config.json", json.dump());
   const Json report = report_of(folders.adapter());
   CHECK(report.at("tensors").size() == 2);
-  CHECK(report.at("updates_problem").get<std::string>().find("lora_magnitude_vector") != std::string::npos);
+  CHECK(report.at("updates_problem").get<std::string>().find("lora_magnitude_vector") !=
+        std::string::npos);
   CHECK(program(folders, {"adapter"}).out.find("lora_magnitude_vector") != std::string::npos);
 }
 
