@@ -295,6 +295,7 @@ TEST_CASE("shards, runs and checkpoints") {
   CHECK(of_run.at("run").at("checkpoints").size() == 3);
   CHECK(of_run.at("updates").size() == 42);
   CHECK(of_run.at("updates_by_type").size() == 7);
+  CHECK_FALSE(of_run.contains("base"));
   const fs::path checkpoint = folder / "run/checkpoints/step-00000003";
   const Json whole = report_of(checkpoint);
   CHECK(whole.at("manifest").get<std::string>().find("whole") != std::string::npos);
@@ -303,6 +304,23 @@ TEST_CASE("shards, runs and checkpoints") {
   std::ofstream(checkpoint / "state.json", std::ios::app) << " ";
   CHECK(report_of(checkpoint).at("manifest").get<std::string>().find("state.json") !=
         std::string::npos);
+}
+
+TEST_CASE("a run with whole weights is compared with what it began with") {
+  const TemporaryFolder folder;
+  folder.file("text.txt", some_text());
+  folder.file("config.json", pretrain_config());
+  REQUIRE(train(folder.path(), {"--config", "config.json"}).code == 0);
+  const Json since = report_of(folder / "run");
+  CHECK(since.at("base") == (folder / "run/initial_model").string());
+  const Json pair =
+      report_of({.path = folder / "run/initial_model", .other = folder / "run/model", .model = {}});
+  CHECK(since.at("updates") == pair.at("updates"));
+  CHECK(since.at("updates_by_type") == pair.at("updates_by_type"));
+  CHECK(since.at("updates")[0].at("frobenius_norm") > 0.0);
+  folder.file("full.json", uuid_config(R"({"method": "full"})"));
+  REQUIRE(train(folder.path(), {"--config", "full.json", "--set", "output_dir=full"}).code == 0);
+  CHECK(report_of(folder / "full").at("base") == fs::path(kBase).string());
 }
 
 TEST_CASE("every singular value is in the JSON, and --top shows some") {

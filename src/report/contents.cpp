@@ -185,6 +185,17 @@ Json Contents::run() const {
   return {{"path", printable(run_.string(), 4096)}, {"checkpoints", std::move(checkpoints)}};
 }
 
+fs::path Contents::run_base() const {
+  if (run_.empty() || is_adapter()) return {};
+  std::error_code none;
+  if (fs::is_directory(run_ / "initial_model", none)) return run_ / "initial_model";
+  const std::string file = (run_ / "run_config.json").string();
+  const Json config = parse_json(read_file(file, size_t{1} << 20), file);
+  const JsonView model = JsonView(config, file).at("model");
+  const fs::path base = model.has("path") ? model.at("path").string() : "";
+  return fs::is_directory(base, none) ? base : fs::path();
+}
+
 std::string Contents::manifest() const {
   if (!is_file(path_ / kManifestName)) return "";
   try {

@@ -36,7 +36,10 @@ class Contents {
   bool is_adapter() const { return kind_ == "adapter folder"; }
   const std::deque<ContentTensor>& tensors() const { return tensors_; }
   const ContentTensor* find(const std::string& name) const;  // null if there is none
-  Json run() const;              // {path, checkpoints} where the path was a run's; else null
+  Json run() const;  // {path, checkpoints} where the path was a run's; else null
+  // The model that a run with whole weights began with: its own initial_model/, or model.path of
+  // its configuration; empty where it is not here, and for all other paths.
+  std::filesystem::path run_base() const;
   std::string manifest() const;  // of a checkpoint: whether it is whole; empty elsewhere
   Json files() const;            // [{name, bytes, sha256, metadata}]; reads all of them
   Json settings() const;         // config.json or adapter_config.json; null if there is none

@@ -167,6 +167,23 @@ Json names_json(const std::vector<std::string>& names) {
   return json;
 }
 
+void add_change(const Contents& first, const Contents& second, double threshold, Json& report) {
+  const PairUpdates pair = pair_updates(first, second, threshold);
+  report["only_in_first"] = names_json(pair.only_first);
+  report["only_in_second"] = names_json(pair.only_second);
+  report["different_shape"] = names_json(pair.different_shape);
+  report["not_compared"] = names_json(pair.not_read);
+  report["other_changes"] = names_json(pair.changed_vectors);
+  add_updates(pair.updates, threshold, report);
+}
+
+// From the model that a run began with to the one that it left.
+void add_run(const Contents& left, double threshold, Json& report) {
+  const Contents base(left.run_base());
+  report["base"] = printable(base.path().string(), 4096);
+  add_change(base, left, threshold, report);
+}
+
 void add_pair(const Contents& first, const InspectOptions& options, Json& report) {
   const Contents second(options.other);
   if (first.is_adapter() || second.is_adapter()) {
@@ -174,14 +191,8 @@ void add_pair(const Contents& first, const InspectOptions& options, Json& report
          ": an adapter's matrices cannot be compared one by one; inspect it alone, or merge it "
          "(mora-convert merge) and compare the models");
   }
-  const PairUpdates pair = pair_updates(first, second, options.threshold);
   report["second"] = contents_json(second);
-  report["only_in_first"] = names_json(pair.only_first);
-  report["only_in_second"] = names_json(pair.only_second);
-  report["different_shape"] = names_json(pair.different_shape);
-  report["not_compared"] = names_json(pair.not_read);
-  report["other_changes"] = names_json(pair.changed_vectors);
-  add_updates(pair.updates, options.threshold, report);
+  add_change(first, second, options.threshold, report);
 }
 
 void add_adapter(const Contents& contents, const InspectOptions& options, Json& report) {
@@ -296,6 +307,8 @@ std::string updates_text(const Json& report, int64_t top) {
 std::string report_text(const Json& report, int64_t top) {
   std::string text = contents_text(report);
   if (report.contains("second")) text += str("\n", contents_text(report.at("second")));
+  if (report.contains("base"))
+    text += str("\nupdates since ", report.at("base").get<std::string>(), "\n");
   const std::pair<const char*, const char*> lists[] = {
       {"only_in_first", "only in the first"},
       {"only_in_second", "only in the second"},
@@ -326,6 +339,8 @@ Inspection inspect(const InspectOptions& options) {
     add_pair(contents, options, report);
   } else if (contents.is_adapter()) {
     add_adapter(contents, options, report);
+  } else if (!contents.run_base().empty()) {
+    add_run(contents, options.threshold, report);
   }
   return {.text = report_text(report, options.top), .json = dump_json(report, 1) + "\n"};
 }

@@ -8,7 +8,7 @@ namespace mora {
 
 struct InspectOptions {
   std::filesystem::path path;   // a safetensors or GGUF file; a model's, adapter's, checkpoint's
-                                // or run's folder
+                                // or run's folder: of the latter two the update, too
   std::filesystem::path other;  // unless empty: weights of the same model; its change is described
   std::filesystem::path model;  // an adapter's base; empty: base_model_name_or_path, if it is here
   double threshold = 0.1;       // singular values above it are counted
