@@ -213,6 +213,32 @@ TEST_CASE("files that cannot be read as JSON are errors of usage with their plac
         "configuration: cannot open " + missing.string() + ": No such file or directory");
 }
 
+TEST_CASE("an array of sections is read, checked and printed item by item") {
+  const TemporaryFolder folder;
+  const RunConfig config = parse(folder, uuid(R"(, "eval": {"benchmarks": [
+      {"name": "mmlu", "data": "m", "num_fewshot": 5},
+      {"name": "gsm8k", "data": "g.jsonl", "prompt": "metamath"}]})"));
+  REQUIRE(config.eval.benchmarks.size() == 2);
+  CHECK(config.eval.benchmarks[0].num_fewshot == 5);
+  CHECK(config.eval.benchmarks[1].data == folder / "g.jsonl");
+  RunConfig again;
+  parse_config(folder.file("again.json", to_json_text(config)), {}, again);
+  CHECK(to_json_text(again) == to_json_text(config));
+
+  CHECK(problems(uuid(R"(, "eval": {"benchmarks": {}})")) ==
+        "c.json:1: /eval/benchmarks: expected an array of objects, got an object");
+  CHECK(problems(uuid(",\n\"eval\": {\"benchmarks\": [\n1,\n{\"name\": \"mmlu\"},\n"
+                      "{\"name\": \"mmlu\", \"data\": \"m\", \"prompt\": \"harness\"}]}")) ==
+        "c.json:3: /eval/benchmarks/0: expected an object, got 1\n"
+        "c.json:4: /eval/benchmarks/1/data: required, but missing (its official files: a folder "
+        "or a file)\n"
+        "c.json:5: /eval/benchmarks/2/prompt: unknown key for name \"mmlu\" (\"prompt\" belongs "
+        "to name \"gsm8k\")");
+  CHECK(parse(folder, uuid(""), {R"(eval.benchmarks=[{"name": "ner", "data": "n"}])"})
+            .eval.benchmarks[0]
+            .data == std::filesystem::current_path() / "n");
+}
+
 TEST_CASE("the printed configuration parses to the same configuration") {
   const TemporaryFolder folder;
   for (const char* adapter : {R"({"method": "full"})", R"({"lora_alpha": 0.1, "use_rslora": true})",
@@ -255,7 +281,7 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
     CHECK_MESSAGE(text.find(row) != std::string::npos, row);
   }
   CHECK(text.find("(only with method \"mora\" and operator \"sharing\") |") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 69);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 77);
 }
 
 TEST_SUITE_END();

@@ -18,9 +18,10 @@ namespace {
 
 // Modules with the same rank may not include each other.
 const std::map<std::string, int> kRank = {
-    {"core", 0},    {"io", 1},     {"config", 2}, {"graph", 3},    {"ops", 4},     {"autograd", 5},
-    {"backend", 6}, {"plan", 7},   {"nn", 8},     {"adapters", 9}, {"models", 9},  {"text", 11},
-    {"data", 12},   {"train", 13}, {"eval", 14},  {"tasks", 15},   {"report", 16}, {"apps", 17}};
+    {"core", 0},        {"io", 1},      {"config", 2},  {"graph", 3},  {"ops", 4},
+    {"autograd", 5},    {"backend", 6}, {"plan", 7},    {"nn", 8},     {"adapters", 9},
+    {"models", 9},      {"text", 11},   {"data", 12},   {"train", 13}, {"eval", 14},
+    {"benchmarks", 15}, {"tasks", 16},  {"report", 17}, {"apps", 18}};
 
 struct Source {
   fs::path path;       // below the repository

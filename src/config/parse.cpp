@@ -88,6 +88,9 @@ class NameCollector : public Fields {
 
  protected:
   void visit(const Field& field) override { names.emplace_back(field.name); }
+  void list(std::string_view name, std::string_view, const Items&) override {
+    names.emplace_back(name);
+  }
 };
 
 // Reads one JSON object into the fields of one section.
@@ -97,16 +100,9 @@ class Parser : public Fields {
       : document_(document), object_(object), pointer_(std::move(pointer)) {}
 
   void section(std::string_view name, std::string_view, const Visit& visit) override {
-    static const Json kNothing = Json::object();
-    const std::string pointer = json_pointer(pointer_, name);
     known_.emplace(name);
     const auto found = object_.find(std::string(name));
-    const bool usable = found == object_.end() || found->is_object();
-    if (!usable) document_.problem(pointer, "expected an object, got " + brief(*found));
-    Parser parser(document_, found != object_.end() && usable ? *found : kNothing, pointer);
-    parser.silent_ = silent_ || !usable;
-    visit(parser);
-    parser.report_unknown_keys();
+    read_section(found == object_.end() ? nullptr : &*found, json_pointer(pointer_, name), visit);
   }
 
   void when(std::string_view selector, const std::string& current,
@@ -159,7 +155,32 @@ class Parser : public Fields {
     if (!field.choices.empty()) std::get<std::string*>(field.value)->clear();
   }
 
+  void list(std::string_view name, std::string_view, const Items& items) override {
+    const std::string pointer = json_pointer(pointer_, name);
+    known_.emplace(name);
+    const auto found = object_.find(std::string(name));
+    if (found == object_.end()) return;
+    if (!found->is_array())
+      return document_.problem(pointer, "expected an array of objects, got " + brief(*found));
+    items.resize(found->size());
+    for (size_t i = 0; i < found->size(); ++i) {
+      read_section(&(*found)[i], json_pointer(pointer, std::to_string(i)),
+                   [&](Fields& f) { items.visit(i, f); });
+    }
+  }
+
  private:
+  // `json`: what the document has there; null: nothing.
+  void read_section(const Json* json, const std::string& pointer, const Visit& visit) {
+    static const Json kNothing = Json::object();
+    const bool usable = json == nullptr || json->is_object();
+    if (!usable) document_.problem(pointer, "expected an object, got " + brief(*json));
+    Parser parser(document_, json != nullptr && usable ? *json : kNothing, pointer);
+    parser.silent_ = silent_ || !usable;
+    visit(parser);
+    parser.report_unknown_keys();
+  }
+
   std::string suggestion(const std::string& key) const {
     size_t best = std::max<size_t>(2, key.size() / 3) + 1;
     std::string nearest;

@@ -38,6 +38,17 @@ class Printer : public Fields {
     object_[std::string(field.name)] = std::move(value);
   }
 
+  void list(std::string_view name, std::string_view, const Items& items) override {
+    Json array = Json::array();
+    for (size_t i = 0; i < items.size(); ++i) {
+      Json item = Json::object();
+      Printer printer(item);
+      items.visit(i, printer);
+      array.push_back(std::move(item));
+    }
+    object_[std::string(name)] = std::move(array);
+  }
+
  private:
   static void make_absolute(Json& path) {
     const auto text = path.get<std::string>();
@@ -75,6 +86,14 @@ class Documenter : public Fields {
     const std::string condition = condition_.empty() ? "" : str(" (", condition_, ")");
     row(str("`", prefix_, field.name, "`"), type_of(field), value, range_of(field),
         str(field.doc, condition));
+  }
+
+  void list(std::string_view name, std::string_view doc, const Items& items) override {
+    const std::string outer = prefix_;
+    prefix_ += str(name, "[].");
+    row(str("`", outer, name, "`"), "list of sections", "`[]`", "", doc);
+    items.example(*this);
+    prefix_ = outer;
   }
 
  private:

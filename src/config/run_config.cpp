@@ -147,10 +147,32 @@ void TrainConfig::fields(Fields& f, const std::string& adapter_method) {
   f.field("eval_steps", eval_steps, kCount, "steps between evaluations; 0: none while training");
 }
 
+void BenchmarkConfig::fields(Fields& f) {
+  f.choice("name", name,
+           {"mmlu", "pubmedqa", "medqa", "rct", "gsm8k", "math", "convfinqa", "fiqa", "fpb",
+            "headline", "ner"},
+           "which benchmark", Presence::required);
+  f.field("data", data, "its official files: a folder or a file", Presence::required);
+  f.when("name", name, {"gsm8k"}, [&](Fields& g) {
+    g.choice("prompt", prompt, {"harness", "metamath"},
+             "lm-evaluation-harness's prompt and answers, or MetaMath's");
+  });
+  f.field("num_fewshot", num_fewshot, {0, 64}, "solved examples in front of each question");
+  f.field("num_samples", num_samples, kCount, "questions of each subject, from the first; 0: all");
+  f.when("name", name, {"mmlu"}, [&](Fields& g) {
+    g.field("subjects", subjects, "subjects to ask; empty: all that the folder has");
+  });
+  f.when("name", name, {"gsm8k", "math", "convfinqa", "ner"}, [&](Fields& g) {
+    g.field("max_new_tokens", max_new_tokens, kCount,
+            "longest generated answer in tokens; 0: the benchmark's own");
+  });
+}
+
 void EvalConfig::fields(Fields& f) {
   f.field("batch_size", batch_size, kBatch, "sequences evaluated together");
   f.field("max_new_tokens", max_new_tokens, {1, 1 << 20}, "longest generated answer");
   f.field("num_samples", num_samples, kCount, "samples to evaluate; 0: all");
+  f.sections("benchmarks", benchmarks, "benchmarks that mora-eval runs");
 }
 
 void EngineConfig::fields(Fields& f) {

@@ -54,6 +54,14 @@ class Fields {
  public:
   using Visit = std::function<void(Fields&)>;
 
+  // The items of an array of sections, whatever their type.
+  struct Items {
+    std::function<size_t()> size;
+    std::function<void(size_t)> resize;  // to so many with their defaults
+    std::function<void(size_t, Fields&)> visit;
+    Visit example;  // of one with its defaults
+  };
+
   virtual ~Fields() = default;
 
   void field(std::string_view name, int64_t& value, IntRange range, std::string_view doc);
@@ -75,6 +83,17 @@ class Fields {
   // A JSON object of its own.
   virtual void section(std::string_view name, std::string_view doc, const Visit& visit) = 0;
 
+  // A JSON array of objects, one for each of `items`, whose fields item.fields(Fields&) declares.
+  template <class Item>
+  void sections(std::string_view name, std::vector<Item>& items, std::string_view doc) {
+    Item example;
+    list(name, doc,
+         {.size = [&] { return items.size(); },
+          .resize = [&](size_t count) { items.assign(count, Item()); },
+          .visit = [&](size_t i, Fields& f) { items[i].fields(f); },
+          .example = [&](Fields& f) { example.fields(f); }});
+  }
+
   // Fields that exist only while the choice `selector`, declared before, has one of `values`.
   virtual void when(std::string_view selector, const std::string& current,
                     std::initializer_list<std::string> values, const Visit& visit) = 0;
@@ -84,6 +103,7 @@ class Fields {
 
  protected:
   virtual void visit(const Field& field) = 0;
+  virtual void list(std::string_view name, std::string_view doc, const Items& items) = 0;
 };
 
 // Reads a JSON file (`//` comments allowed) into the fields that `visit` declares, then `overrides`

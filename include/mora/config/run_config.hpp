@@ -115,10 +115,24 @@ struct TrainConfig {
   void fields(Fields& f, const std::string& adapter_method);
 };
 
+// One benchmark that mora-eval runs (docs/evaluation.md).
+struct BenchmarkConfig {
+  std::string name;            // required
+  std::filesystem::path data;  // required: folder or file in the official format
+  std::string prompt = "harness";
+  int64_t num_fewshot = 0;
+  int64_t num_samples = 0;
+  std::vector<std::string> subjects;
+  int64_t max_new_tokens = 0;
+
+  void fields(Fields& f);
+};
+
 struct EvalConfig {
   int64_t batch_size = 64;
   int64_t max_new_tokens = 64;
   int64_t num_samples = 0;
+  std::vector<BenchmarkConfig> benchmarks;
 
   void fields(Fields& f);
 };

@@ -9,6 +9,7 @@
 
 #include "mora/config/run_config.hpp"
 #include "mora/eval/generator.hpp"
+#include "mora/eval/scored_model.hpp"
 #include "mora/text/tokenizer.hpp"
 #include "mora/train/example_source.hpp"
 
@@ -22,14 +23,6 @@ struct Score {
 struct Scores {
   int64_t samples = 0;
   std::vector<Score> values;
-};
-
-// The model that is scored.
-struct ScoredModel {
-  const Llama& model;
-  const ParameterStore& store;
-  const Backend& backend;
-  Workspace& workspace;
 };
 
 class Task {

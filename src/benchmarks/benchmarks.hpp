@@ -1,0 +1,10 @@
+// The constructors of the benchmarks, for the table.
+#pragma once
+
+#include "mora/benchmarks/benchmark.hpp"
+
+namespace mora::benchmarks {
+
+using MakeBenchmark = std::unique_ptr<Benchmark> (*)(const BenchmarkConfig&);
+
+}  // namespace mora::benchmarks
