@@ -213,6 +213,45 @@ TEST_CASE("files that cannot be read as JSON are errors of usage with their plac
         "configuration: cannot open " + missing.string() + ": No such file or directory");
 }
 
+TEST_CASE("a configuration extends another, key by key, each file's paths from its own folder") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "sub");
+  folder.file("sub/base.json", R"({
+    "task": "uuid", "output_dir": "base-out", "model": {"path": "m"},
+    "data": {"file": "x.jsonl"}, "train": {"learning_rate": 0.5, "save_at": [1, 2]}})");
+  folder.file("sub/middle.json", R"({"extends": "base.json", "adapter": {"r": 3}})");
+  const RunConfig config = parse(folder, R"({"extends": "sub/middle.json", "output_dir": "out",
+      "train": {"max_steps": 7, "save_at": [3]}})");
+  CHECK(config.model.path == folder / "sub/m");
+  CHECK(config.data.file == folder / "sub/x.jsonl");
+  CHECK(config.output_dir == folder / "out");
+  CHECK(config.adapter.r == 3);
+  CHECK(config.train.learning_rate == 0.5);
+  CHECK(config.train.max_steps == 7);
+  CHECK(config.train.save_at == std::vector<int64_t>{3});
+  CHECK(parse(folder, R"({"extends": "sub/base.json"})", {"data.file=y"}).data.file ==
+        std::filesystem::current_path() / "y");
+  CHECK(to_json_text(config).find("extends") == std::string::npos);
+
+  // Problems are told where they were written.
+  const auto told = [&](const std::string& text) {
+    return message_of(ErrorKind::usage, [&] { parse(folder, text); });
+  };
+  folder.file("sub/bad.json", "{\"extends\": \"base.json\",\n\"train\": {\n\"max_steps\": -9}}");
+  CHECK(told("{\"extends\": \"sub/bad.json\",\n\"train\": {\"warmup_step\": 1}}") ==
+        (folder / "sub/bad.json").string() + ":3: /train/max_steps: -9 is outside the range [-1, " +
+            "1000000000000]\n" + (folder / "c.json").string() +
+            ":2: /train/warmup_step: unknown key; did you mean \"warmup_steps\"?");
+  CHECK(told(R"({"extends": 3})") ==
+        (folder / "c.json").string() + ":1: /extends: expected a file, got 3");
+  CHECK(told(R"({"extends": "c.json"})").find("probably in a circle") != std::string::npos);
+  CHECK(told(R"({"extends": "none.json"})").find("cannot open") != std::string::npos);
+  // What a base says for another choice is told as any key of another choice.
+  CHECK(told(R"({"extends": "sub/base.json", "task": "pretrain", "data": {"train_files": ["t"]}})")
+            .find("sub/base.json:3: /data/file: unknown key for task \"pretrain\"") !=
+        std::string::npos);
+}
+
 TEST_CASE("an array of sections is read, checked and printed item by item") {
   const TemporaryFolder folder;
   const RunConfig config = parse(folder, uuid(R"(, "eval": {"benchmarks": [

@@ -42,7 +42,7 @@ def slug(text):
 
 
 def points_of(axis, file, where):
-    """The points of an axis: (name, label, settings). Lists of one axis go side by side."""
+    """The points of an axis: (name, label, settings). Lists of one axis go side by side; null sets nothing."""
     checked(isinstance(axis, dict) and isinstance(axis.get("name"), str), file, where,
             'expected {"name": ..., "set": {...}}')
     extra = set(axis) - {"name", "set", "labels"}
@@ -56,7 +56,8 @@ def points_of(axis, file, where):
     labels = axis.get("labels", [str(v) for v in next(iter(values.values()))])
     checked(len(labels) == count and len(set(map(str, labels))) == count, file, f"{where}/labels",
             f"expected {count} different labels")
-    return [(axis["name"], str(labels[i]), tuple((key, v[i]) for key, v in values.items())) for i in range(count)]
+    return [(axis["name"], str(labels[i]), tuple((key, v[i]) for key, v in values.items() if v[i] is not None))
+            for i in range(count)]
 
 
 def runs_of(content, file):

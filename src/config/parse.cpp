@@ -36,39 +36,37 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// What the file and the overrides say, and where each of it was said.
-struct Document {
-  std::string name;  // of the file
+// Where a value was written: what errors say, and the folder that its relative paths start from.
+struct Place {
+  std::string text;  // "c.json:3" or "--set a.b"
   fs::path folder;
+};
+
+using Places = std::map<std::string, Place>;  // by JSON pointer
+
+// What the files and the overrides say, and where each of it was said.
+struct Document {
   Json root;
-  JsonLines lines;
-  std::map<std::string, std::string> overrides;  // JSON pointer -> "--set a.b"
+  Places places;  // of "" always
   std::vector<std::string> problems;
 
   // The nearest place at or above the pointer that was written somewhere.
-  std::string place(std::string pointer) const {
-    while (true) {
-      if (const auto set = overrides.find(pointer); set != overrides.end()) return set->second;
-      if (const auto line = lines.find(pointer); line != lines.end()) {
-        return str(name, ":", line->second);
-      }
-      if (pointer.empty()) return name;
-      pointer.resize(pointer.rfind('/'));
+  const Place& place(std::string pointer) const {
+    for (;; pointer.resize(pointer.rfind('/'))) {
+      if (const auto found = places.find(pointer); found != places.end()) return found->second;
     }
   }
 
-  // Whether the value came by an override, its own or one of a section around it.
-  bool is_overridden(std::string pointer) const {
-    while (!overrides.contains(pointer) && !lines.contains(pointer)) {
-      if (pointer.empty()) return false;
-      pointer.resize(pointer.rfind('/'));
-    }
-    return overrides.contains(pointer);
+  // Forgets the places of the value at the pointer and of all in it.
+  void forget(const std::string& pointer) {
+    std::erase_if(places, [&](const auto& place) {
+      return place.first == pointer || place.first.starts_with(pointer + "/");
+    });
   }
 
   void problem(const std::string& pointer, std::string_view text) {
     problems.push_back(
-        str(place(pointer), ": ", printable(pointer.empty() ? "/" : pointer), ": ", text));
+        str(place(pointer).text, ": ", printable(pointer.empty() ? "/" : pointer), ": ", text));
   }
 };
 
@@ -144,8 +142,7 @@ class Parser : public Fields {
     const auto found = object_.find(std::string(field.name));
     std::string problem;
     if (found != object_.end()) {
-      const bool overridden = document_.is_overridden(pointer);
-      problem = read_value(field, *found, overridden ? fs::current_path() : document_.folder);
+      problem = read_value(field, *found, document_.place(pointer).folder);
     } else if (field.presence == Presence::required) {
       problem = str("required, but missing (", field.doc, ")");
     }
@@ -202,10 +199,34 @@ class Parser : public Fields {
   std::map<std::string, std::string> inactive_;  // name -> what to say if it is used
 };
 
-Document read_document(const fs::path& file) {
-  Document document;
-  document.name = printable(file.string(), 4096);
-  document.folder = fs::absolute(file).parent_path();
+// Adds `own` to what `document` has: objects key by key, everything else instead of it.
+void merge(Document& document, Json& into, const Json& own, const std::string& pointer,
+           const Places& places) {
+  for (const auto& [key, value] : own.items()) {
+    const std::string inner = json_pointer(pointer, key);
+    const auto found = into.find(key);
+    if (found != into.end() && found->is_object() && value.is_object()) {
+      document.places[inner] = places.at(inner);
+      merge(document, *found, value, inner, places);
+      continue;
+    }
+    document.forget(inner);
+    for (auto place = places.lower_bound(inner); place != places.end(); ++place) {
+      if (!place->first.starts_with(inner)) break;
+      if (place->first == inner || place->first[inner.size()] == '/')
+        document.places.insert(*place);
+    }
+    into[key] = value;
+  }
+}
+
+constexpr const char* kExtends = "extends";
+constexpr int kDeepest = 16;  // files that extend each other; more are a circle
+
+// A file and what it extends.
+Document read_document(const fs::path& file, int depth = 0) {
+  const std::string name = printable(file.string(), 4096);
+  const fs::path folder = fs::absolute(file).parent_path();
   std::string text;
   try {
     text = read_file(file, kMaxConfig);
@@ -214,10 +235,27 @@ Document read_document(const fs::path& file) {
     fail(ErrorKind::usage, "configuration: ", error.what());
   }
   const JsonOptions options{.comments = JsonComments::allowed, .kind = ErrorKind::usage};
-  document.root = parse_json(text, file.string(), options, &document.lines);
-  if (!document.root.is_object()) {
-    fail(ErrorKind::usage, document.name, ": expected an object, got ", brief(document.root));
+  JsonLines lines;
+  Json own = parse_json(text, file.string(), options, &lines);
+  if (!own.is_object()) fail(ErrorKind::usage, name, ": expected an object, got ", brief(own));
+  Places places;
+  for (const auto& [pointer, line] : lines) places[pointer] = {str(name, ":", line), folder};
+  Document document;
+  if (const auto base = own.find(kExtends); base != own.end()) {
+    const std::string& place = places.at(json_pointer("", kExtends)).text;
+    if (!base->is_string())
+      fail(ErrorKind::usage, place, ": /extends: expected a file, got ", brief(*base));
+    if (depth == kDeepest) {
+      fail(ErrorKind::usage, place, ": /extends: more than ", kDeepest,
+           " files extend each other, probably in a circle");
+    }
+    document = read_document((folder / base->get<std::string>()).lexically_normal(), depth + 1);
+    own.erase(base);
+  } else {
+    document.root = Json::object();
   }
+  document.places[""] = places.at("");
+  merge(document, document.root, own, "", places);
   return document;
 }
 
@@ -232,7 +270,7 @@ Json override_value(const std::string& text) {
 void apply_override(Document& document, const std::string& text) {
   const size_t equals = text.find('=');
   const std::string path = text.substr(0, equals);
-  const std::string place = "--set " + printable(path);
+  const Place place{"--set " + printable(path), fs::current_path()};
   if (equals == std::string::npos || path.empty()) {
     document.problems.push_back("--set " + printable(text) + ": expected key=value");
     return;
@@ -244,21 +282,19 @@ void apply_override(Document& document, const std::string& text) {
     const std::string key = path.substr(begin, dot - begin);
     pointer = json_pointer(pointer, key);
     // A section that only overrides mention has no place in the file.
-    if (!object->contains(key)) document.overrides.emplace(pointer, place);
+    if (!object->contains(key)) document.places.emplace(pointer, place);
     object = &(*object)[key];
     if (object->is_null()) *object = Json::object();
     if (!object->is_object()) {
-      document.problems.push_back(place + ": " + printable(pointer) + " is not a section");
+      document.problems.push_back(place.text + ": " + printable(pointer) + " is not a section");
       return;
     }
     begin = dot + 1;
   }
   const std::string key = path.substr(begin);
   pointer = json_pointer(pointer, key);
-  std::erase_if(document.lines, [&](const auto& line) {
-    return line.first == pointer || line.first.starts_with(pointer + "/");
-  });
-  document.overrides[pointer] = place;
+  document.forget(pointer);
+  document.places[pointer] = place;
   (*object)[key] = override_value(text.substr(equals + 1));
 }
 
