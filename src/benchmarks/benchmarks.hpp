@@ -7,4 +7,6 @@ namespace mora::benchmarks {
 
 using MakeBenchmark = std::unique_ptr<Benchmark> (*)(const BenchmarkConfig&);
 
+std::unique_ptr<Benchmark> make_pubmedqa(const BenchmarkConfig& config);
+
 }  // namespace mora::benchmarks
