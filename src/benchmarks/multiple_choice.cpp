@@ -9,35 +9,41 @@ namespace mora::benchmarks {
 
 namespace {
 
-std::string_view shown(std::string_view choice) {
-  if (choice.starts_with(' ')) choice.remove_prefix(1);
-  return choice;
-}
-
-size_t largest(const std::vector<double>& values) {
+size_t preferred(const Question& question, const Reply& reply, Preference preference) {
+  std::vector<double> values = reply.log_likelihoods;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (preference == Preference::per_character) {
+      values[i] /= static_cast<double>(jinja::count_characters(shown(question.choices[i])));
+    } else if (preference == Preference::per_token) {
+      values[i] /= static_cast<double>(reply.choice_tokens[i]);
+    }
+  }
   return static_cast<size_t>(std::ranges::max_element(values) - values.begin());
 }
 
 }  // namespace
 
+std::string_view shown(std::string_view choice) {
+  if (choice.starts_with(' ')) choice.remove_prefix(1);
+  return choice;
+}
+
 std::vector<std::string> MultipleChoice::measures() const {
-  if (normalized_ == Normalized::also) return {"acc", "acc_norm"};
-  return {"acc"};
+  std::vector<std::string> names;
+  for (const ChoiceMeasure& measure : measures_) names.push_back(measure.name);
+  return names;
 }
 
 Judgement MultipleChoice::judge(const Question& question, const Reply& reply) const {
-  const std::vector<double>& log_likelihoods = reply.log_likelihoods;
-  ensure(log_likelihoods.size() == question.choices.size() && !log_likelihoods.empty(),
+  const size_t choices = question.choices.size();
+  ensure(choices > 0 && reply.log_likelihoods.size() == choices &&
+             reply.choice_tokens.size() == choices,
          "a likelihood for each choice");
-  const auto score = [&](size_t choice) { return choice == question.gold ? 1.0 : 0.0; };
-  const size_t best = largest(log_likelihoods);
-  Judgement result{.prediction = std::string(shown(question.choices[best])),
-                   .scores = {score(best)}};
-  if (normalized_ == Normalized::also) {
-    std::vector<double> by_length = log_likelihoods;
-    for (size_t i = 0; i < by_length.size(); ++i)
-      by_length[i] /= static_cast<double>(jinja::count_characters(shown(question.choices[i])));
-    result.scores.push_back(score(largest(by_length)));
+  Judgement result;
+  for (const ChoiceMeasure& measure : measures_) {
+    const size_t choice = preferred(question, reply, measure.preference);
+    if (result.scores.empty()) result.prediction = shown(question.choices[choice]);
+    result.scores.push_back(choice == question.gold ? 1 : 0);
   }
   return result;
 }

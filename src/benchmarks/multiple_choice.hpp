@@ -8,16 +8,23 @@
 
 namespace mora::benchmarks {
 
-// What is counted: whether the most likely choice is right (acc), or also whether that is right
-// which is the most likely for its length in characters (acc_norm).
-enum class Normalized : uint8_t { no, also };
+// Which of the answers is the most likely: by its whole log-likelihood, or by that over its length
+// in characters, without the space in front (lm-evaluation-harness's acc and acc_norm), or over its
+// number of tokens (AdaptLLM). Of equals it is the first.
+enum class Preference : uint8_t { whole, per_character, per_token };
 
-// Measures as lm-evaluation-harness has them: of equals the first is the model's answer, and the
-// space in front of a choice counts nothing in its length.
+// A share of right answers.
+struct ChoiceMeasure {
+  std::string name;
+  Preference preference;
+};
+
+// Predicts by the first measure.
 class MultipleChoice : public Benchmark {
  public:
-  explicit MultipleChoice(std::vector<Question> questions, Normalized normalized = Normalized::no)
-      : questions_(std::move(questions)), normalized_(normalized) {}
+  explicit MultipleChoice(std::vector<Question> questions,
+                          std::vector<ChoiceMeasure> measures = {{"acc", Preference::whole}})
+      : questions_(std::move(questions)), measures_(std::move(measures)) {}
 
   const std::vector<Question>& questions() const override { return questions_; }
   std::vector<std::string> measures() const override;
@@ -25,11 +32,14 @@ class MultipleChoice : public Benchmark {
 
  private:
   std::vector<Question> questions_;
-  Normalized normalized_;
+  std::vector<ChoiceMeasure> measures_;
 };
 
 // The first `count` of solved questions as they stand in front of another, each with its answer and
 // an empty line. Error(usage) names `place` when it has fewer.
 std::string few_shot(const std::vector<Question>& solved, int64_t count, const std::string& place);
+
+// A choice without the space in front.
+std::string_view shown(std::string_view choice);
 
 }  // namespace mora::benchmarks

@@ -12,7 +12,10 @@ struct Row {
 };
 
 constexpr Row kBenchmarks[] = {
+    {"mmlu", benchmarks::make_mmlu},
     {"pubmedqa", benchmarks::make_pubmedqa},
+    {"medqa", benchmarks::make_medqa},
+    {"rct", benchmarks::make_rct},
 };
 
 }  // namespace
