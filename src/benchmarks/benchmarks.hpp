@@ -7,4 +7,9 @@ namespace mora::benchmarks {
 
 using MakeBenchmark = std::unique_ptr<Benchmark> (*)(const BenchmarkConfig&);
 
+std::unique_ptr<Benchmark> make_mmlu(const BenchmarkConfig& config);
+std::unique_ptr<Benchmark> make_pubmedqa(const BenchmarkConfig& config);
+std::unique_ptr<Benchmark> make_medqa(const BenchmarkConfig& config);
+std::unique_ptr<Benchmark> make_rct(const BenchmarkConfig& config);
+
 }  // namespace mora::benchmarks

@@ -27,10 +27,12 @@ struct Question {
   int64_t max_new_tokens = 0;           // of a continuation
 };
 
-// What the model said: a log-likelihood for each choice, or a continuation cut before its stop.
+// What the model said: a log-likelihood for each choice and of how many tokens that is, or a
+// continuation cut before its stop.
 struct Reply {
   std::vector<double> log_likelihoods;
   std::string text;
+  std::vector<int64_t> choice_tokens = {};
 };
 
 // How one question went: the prediction as shown in the per-sample file, and a score for each of
