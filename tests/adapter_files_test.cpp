@@ -141,6 +141,7 @@ TEST_CASE("every method comes back from its files as it was") {
       CHECK(read.cover == kind.config.cover);
       CHECK(read.operation == kind.config.operation);
       if (read.operation == "sharing") CHECK(read.grouping == kind.config.grouping);
+      CHECK(read.grouping_seed == kind.config.grouping_seed);
     }
     TinyLlama loaded(read);
     for (const Parameter& p : loaded.store.all()) {
@@ -210,8 +211,11 @@ TEST_CASE("adapter_config.json has exactly the keys of PEFT 0.9.0, and MoRA's tw
                                       "task_type",
                                       "use_dora",
                                       "use_rslora"};
-  const std::map<std::string, int64_t> types = {
-      {"strided", 1}, {"contiguous", 2}, {"contiguous_strided", 3}, {"strided_contiguous", 4}};
+  const std::map<std::string, int64_t> types = {{"strided", 1},
+                                                {"contiguous", 2},
+                                                {"contiguous_strided", 3},
+                                                {"strided_contiguous", 4},
+                                                {"random", 0}};
   for (const AdapterKind& kind : adapter_kinds()) {
     INFO(kind.name);
     const TemporaryFolder folder;
@@ -280,6 +284,29 @@ TEST_CASE("an operator that the metadata invent is refused") {
         message_of(ErrorKind::data, [&] { read_adapter_config(folder.path()); });
     CHECK(message.find(metadata.rbegin()->second) != std::string::npos);
   }
+}
+
+TEST_CASE("random groups are those of a seed that the metadata give") {
+  const TemporaryFolder folder;
+  AdapterConfig config = adapter_kind("mora", "sharing", "random").config;
+  config.grouping_seed = INT64_MAX;
+  save(folder, TinyLlama(config));
+  CHECK(read_adapter_config(folder.path()).grouping_seed == INT64_MAX);
+  const std::map<std::string, std::string> random = {{"mora.operator", "sharing"},
+                                                     {"mora.grouping", "random"}};
+  for (const char* seed : {"", "-1", "1.5", "9223372036854775808", "7 ", "0x7", "seven"}) {
+    INFO(seed);
+    std::map<std::string, std::string> metadata = random;
+    if (*seed != '\0') metadata["mora.grouping_seed"] = seed;
+    Rewriter(folder.path()).write(folder.path(), metadata);
+    const std::string message =
+        message_of(ErrorKind::data, [&] { read_adapter_config(folder.path()); });
+    CHECK(message.find("mora.grouping_seed") != std::string::npos);
+  }
+  const std::map<std::string, std::string> surplus = {
+      {"mora.operator", "sharing"}, {"mora.grouping", "strided"}, {"mora.grouping_seed", "7"}};
+  Rewriter(folder.path()).write(folder.path(), surplus);
+  message_of(ErrorKind::data, [&] { read_adapter_config(folder.path()); });
 }
 
 TEST_CASE("files that are no configurations of adapters are refused") {

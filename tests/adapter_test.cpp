@@ -142,6 +142,27 @@ class Dense {
     return w_;
   }
 
+  // Feature p[j] of a side stands at place j, with its sign, and place j is in group j mod R.
+  Numbers random(int64_t seed) {
+    const auto order = [&](const std::string& side, int64_t n) {
+      return permutation(Random(static_cast<uint64_t>(seed), Purpose::grouping, stream_of(side)),
+                         n);
+    };
+    const auto sign = [&](const std::string& side, int64_t j) {
+      const Random signs(static_cast<uint64_t>(seed), Purpose::grouping,
+                         stream_of(side + ".signs"));
+      return signs.bits(static_cast<uint64_t>(j)) % 2 == 0 ? 1.0 : -1.0;
+    };
+    const std::string in = "layer.in", out = "layer.out";
+    const auto inputs = order(in, s_.in), outputs = order(out, s_.out);
+    for (int64_t i = 0; i < s_.out; ++i) {
+      for (int64_t j = 0; j < s_.in; ++j)
+        w(outputs[static_cast<size_t>(i)], inputs[static_cast<size_t>(j)]) =
+            sign(out, i) * sign(in, j) * m(i % rank_, j % rank_);
+    }
+    return w_;
+  }
+
   // Block b of the input is turned by `turn` times the angles b theta_k, then multiplied by M. It
   // goes to the block of outputs of its number; under "all" also to those it comes to going round.
   Numbers blocks(double turn, bool all) {
@@ -221,6 +242,7 @@ Numbers expected_mora(const Layer& layer) {
   if (c.operation == "rotation") return dense.blocks(1, c.cover == "all");
   if (c.operation == "decoupling") return dense.blocks(0, false);
   if (c.operation == "truncation") return dense.truncation();
+  if (c.grouping == "random") return dense.random(c.grouping_seed);
   return dense.sharing(c.grouping == "strided" || c.grouping == "strided_contiguous",
                        c.grouping == "strided" || c.grouping == "contiguous_strided");
 }

@@ -100,7 +100,7 @@ c.json:3: /seed: expected an integer, got 2.9
 c.json:4: /model/dtype: expected "float32", "bfloat16" or "auto", got "float8"
 c.json:6: /adapter/r: 0 is outside the range [1, 65536]
 c.json:7: /adapter/lora_dropout: 1 is outside the range [0.0, 1.0)
-c.json:10: /train/lr_scheduler_type: expected "constant", "constant_with_warmup", "linear" or "cosine", got 3
+c.json:10: /train/lr_scheduler_type: expected "constant", "constant_with_warmup", "linear", "cosine" or "cosine_restarts", got 3
 c.json:10: /train/save_steps: expected an integer, got true
 c.json:10: /train/save_at: element 1: 0 is outside the range [1, 1000000000000]
 c.json:9: /train/learning_rat: unknown key; did you mean "learning_rate"?
@@ -147,6 +147,64 @@ TEST_CASE("a key of another choice is unknown, and the error says whose it is") 
   CHECK(
       problems(uuid(R"(, "data": {"block_size": 8})")) ==
       R"(c.json:1: /data/block_size: unknown key for task "uuid" ("block_size" belongs to task "pretrain" or "continual"))");
+}
+
+TEST_CASE("restarts are an adapter's, and their cycles must fit the run") {
+  CHECK(
+      problems(uuid(R"(, "adapter": {"method": "full"}, "restart": {"merge_steps": 4})")) ==
+      R"(c.json:1: /restart: unknown key for adapter.method "full" ("restart" belongs to adapter.method "lora" or "mora"))");
+  const auto restart = [](const std::string& values, const std::string& train = "") {
+    return problems(uuid(R"(, "adapter": {"method": "mora"}, "restart": {)" + values +
+                         R"(}, "train": {)" + train + "}"));
+  };
+  CHECK(restart(R"("reset_steps": 3)") ==
+        R"(c.json:1: /restart: "reset_steps" means nothing without "merge_steps")");
+  CHECK(
+      restart(R"("merge_steps": 4, "pruning_ratio": 0.5)") ==
+      R"(c.json:1: /restart/pruning_ratio: unknown key for optimizer_reset "full" ("pruning_ratio" belongs to optimizer_reset "random" or "magnitude"))");
+  CHECK(
+      problems(
+          uuid(
+              R"(, "adapter": {"method": "mora", "grouping": "random"}, "restart": {"merge_steps": 4})"))
+          .find(
+              R"(/restart: "regroup" "two" takes turns between adapter.grouping "strided" and)") !=
+      std::string::npos);
+  CHECK(
+      problems(
+          uuid(
+              R"(, "adapter": {"method": "mora", "grouping": "random"}, "restart": {"merge_steps": 4, "regroup": "four"})"))
+          .find(R"("four" does not know adapter.grouping "random")") != std::string::npos);
+  CHECK(
+      problems(uuid(
+          R"(, "adapter": {"method": "mora", "operator": "rotation"}, "restart": {"regroup": "two"})")) ==
+      R"(c.json:1: /restart/regroup: unknown key for adapter.operator "rotation" ("regroup" belongs to adapter.operator "sharing"))");
+}
+
+TEST_CASE("the conditions of the jagged cosine are those of its authors") {
+  const auto train = [](const std::string& values, const std::string& restart = "") {
+    return problems(uuid(R"(, "restart": {)" + restart + R"(},
+"train": {"lr_scheduler_type": "cosine_restarts")" +
+                         values + "}"));
+  };
+  CHECK(
+      train("") ==
+      R"(c.json:2: /train: "lr_scheduler_type" "cosine_restarts" needs "cycle_length", or restart.merge_steps)");
+  CHECK(
+      train(R"(, "max_steps": 10)", R"("merge_steps": 4)") ==
+      R"(c.json:2: /train: "max_steps" must be a multiple of "cycle_length", but 10 is none of 4)");
+  CHECK(train(R"(, "max_steps": 12, "warmup_steps": 3, "adjust_step": 2)", R"("merge_steps": 4)") ==
+        "c.json:2: /train: \"warmup_steps\" and \"adjust_step\" must be over before the first "
+        "restart, but 3 + 2 is more than \"cycle_length\" 4");
+  CHECK(train(R"(, "cycle_length": 4, "min_lr_ratio": 0)") ==
+        "c.json:2: /train/min_lr_ratio: 0 is outside the range (0.0, 1.0]");
+  CHECK(
+      problems(uuid(R"(, "train": {"cycle_length": 3})")) ==
+      R"(c.json:1: /train/cycle_length: unknown key for lr_scheduler_type "linear" ("cycle_length" belongs to lr_scheduler_type "cosine_restarts"))");
+  const TemporaryFolder folder;
+  const RunConfig config = parse(folder, uuid(R"(, "restart": {"merge_steps": 5},
+                             "train": {"lr_scheduler_type": "cosine_restarts", "max_steps": 20})"));
+  CHECK(config.train.cycle_length == 5);
+  CHECK(to_json_text(config).find("\"cycle_length\": 5") != std::string::npos);
 }
 
 TEST_CASE("a wrong choice is one problem, not one for each key that depends on it") {
@@ -320,7 +378,7 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
     CHECK_MESSAGE(text.find(row) != std::string::npos, row);
   }
   CHECK(text.find("(only with method \"mora\" and operator \"sharing\") |") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 77);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 7 + 88);
 }
 
 TEST_SUITE_END();

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -103,21 +104,28 @@ struct Counts {
 
 constexpr int kWarmUp = 2, kSteps = 10;
 
-// The counts of each of ten steps of a shipped configuration after two for warming up. 20 pairs in
+// The counts of each of ten steps of a shipped configuration after two for warming up, or the first
+// after a merge. 20 pairs in
 // batches of 8: epochs end inside steps, and more than one of them within the ten.
 std::vector<Counts> count_steps(const std::string& config_name, const std::string& provider,
                                 std::vector<std::string> overrides) {
   RunConfig config;
   for (const char* common : {"data.pairs=20", "train.per_device_train_batch_size=8",
-                             "train.max_steps=12", "engine.threads=2"})
+                             "train.max_steps=24", "engine.threads=2"})
     overrides.emplace_back(common);
   overrides.push_back("engine.matmul=" + provider);
   parse_config(std::filesystem::path(MORA_SOURCE_DIR) / "configs" / config_name, overrides, config);
   apps::Session session(config, Training::trained);
   const auto task = make_task(session.config, *session.tokenizer, TaskUse::training);
+  std::optional<Restarts> restarts;
+  if (session.config.restart.enabled()) {
+    restarts.emplace(session.config.restart, session.config.adapter, 42, *session.store,
+                     session.model->linears());
+  }
   Trainer trainer(*session.model, *session.store, task->train_data(), session.config.train, 42,
-                  *session.backend, session.workspace);
-  for (int s = 0; s < kWarmUp; ++s) trainer.step();
+                  *session.backend, session.workspace, restarts ? &*restarts : nullptr);
+  const int64_t warm_up = restarts ? session.config.restart.merge_steps + 1 : kWarmUp;
+  for (int64_t s = 0; s < warm_up; ++s) trainer.step();
   const double epoch = trainer.epoch();
   std::vector<Counts> counts;
   counts.reserve(kSteps);
@@ -127,6 +135,7 @@ std::vector<Counts> count_steps(const std::string& config_name, const std::strin
     counts.push_back(Counts::now().since(start));
   }
   CHECK(trainer.epoch() >= epoch + 2);
+  CHECK((!restarts || restarts->merges() == 1));
   return counts;
 }
 
@@ -141,6 +150,7 @@ const std::vector<Setting>& settings() {
       {"uuid_mora.json", {"adapter.operator=rotation"}},
       {"uuid_mora.json", {"adapter.lora_dropout=0.05", "train.gradient_accumulation_steps=2"}},
       {"uuid_mora.json", {"model.dtype=bfloat16"}},
+      {"uuid_mora.json", {"restart={\"merge_steps\": 12, \"regroup\": \"random\"}"}},
       {"uuid_lora.json", {}},
       {"uuid_lora.json", {"adapter.lora_dropout=0.05", "train.gradient_accumulation_steps=2"}},
       {"uuid_lora.json", {"adapter={\"method\": \"full\"}"}}};

@@ -178,6 +178,8 @@ void wrong_train_calls(Calls& out) {
   wrong(out, OpId::fold, "padding", padded, {h});
   wrong(out, OpId::unfold, "size", none, {h});
   wrong(out, OpId::resize, "size", ResizeAttrs{0}, {h});
+  wrong(out, OpId::permute, "order", PermuteAttrs{}, {h, whole({7})});
+  wrong(out, OpId::permute, "order of floats", PermuteAttrs{}, {h, floats({8})});
   wrong(out, OpId::rotate_blocks, "odd width", RotateBlocksAttrs{}, {h, floats({2, 3})});
   wrong(out, OpId::rotate_blocks, "width", RotateBlocksAttrs{Direction::backward, 7},
         {h, floats({3, 4})});

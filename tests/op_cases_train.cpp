@@ -121,6 +121,53 @@ void fold_cases(Cases& out, int64_t tokens, int64_t features, int64_t groups) {
                  .wrt = {0}});
 }
 
+// A permutation with about half of its signs negative.
+Fill signed_order() {
+  return [](const Random& random, int64_t n) {
+    Array order;
+    for (const int64_t place : permutation(random, n)) {
+      const bool negative = random.bits(order.size() + 1000000) % 2 == 1;
+      order.push_back(static_cast<double>(negative ? -1 - place : place));
+    }
+    return order;
+  };
+}
+
+Array permuted(const Array& x, const Array& order, Direction direction) {
+  Array y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t j = i % order.size();
+    const double place = order[j], sign = place < 0 ? -1 : 1;
+    const size_t other = i - j + static_cast<size_t>(place < 0 ? -1 - place : place);
+    if (direction == Direction::forward) {
+      y[i] = sign * x[other];
+    } else {
+      y[other] = sign * x[i];
+    }
+  }
+  return y;
+}
+
+void permute_cases(Cases& out) {
+  for (const auto& [tokens, features] :
+       {std::pair<int64_t, int64_t>{0, 3}, {1, 1}, {7, 12}, {65, 500}}) {
+    for (const auto direction : {Direction::forward, Direction::backward}) {
+      out.push_back(
+          {.op = OpId::permute,
+           .label = str(tokens, " tokens, ", features,
+                        direction == Direction::forward ? "" : ", backward"),
+           .in = {{{tokens, features}, normal()}, {{features}, signed_order(), Storage::i32}},
+           .build = [direction](std::span<const Var> in) -> std::vector<Var> {
+             return {permute(in[0], in[1], {direction})};
+           },
+           .reference = [direction](const Arrays& in) -> Arrays {
+             return {permuted(in[0], in[1], direction)};
+           },
+           .wrt = {0}});
+    }
+  }
+}
+
 void rotate_cases(Cases& out) {
   struct Size {
     const char* name;
@@ -246,6 +293,7 @@ void add_train_cases(Cases& out) {
                                                  {40, 1000, 96}}) {
     fold_cases(out, tokens, features, groups);
   }
+  permute_cases(out);
   rotate_cases(out);
   update_cases(out);
   adamw_cases(out);

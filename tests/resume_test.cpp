@@ -13,11 +13,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A run with checkpoints in the middle of log windows, dropout and several epochs.
+constexpr const char* kMora = R"({"method": "mora", "r": 4, "lora_dropout": 0.1})";
+
+// A run with checkpoints in the middle of log windows, dropout and several epochs; with `restart`,
+// merges at steps with and without a checkpoint.
 struct Place : TemporaryFolder {
-  explicit Place(
-      const std::string& adapter = R"({"method": "mora", "r": 4, "lora_dropout": 0.1})") {
+  explicit Place(const std::string& adapter = kMora, const std::string& restart = "") {
     Json config = parse_json(uuid_config(adapter), "config");
+    if (!restart.empty()) config["restart"] = parse_json(restart, "restart");
     config["train"]["max_steps"] = 24;
     config["train"]["logging_steps"] = 3;
     config["train"]["save_steps"] = 5;
@@ -69,13 +72,28 @@ void check_same_run(const fs::path& run, const fs::path& undisturbed, const std:
   CHECK(summary_of(run) == summary_of(undisturbed));
 }
 
+struct Method {
+  std::string adapter, restart, weights;
+};
+
+constexpr const char* kMerged = "model/model.safetensors";
+
+std::vector<Method> restarting_methods() {
+  return {{R"({"method": "lora", "r": 4, "use_dora": true})",
+           R"({"merge_steps": 7, "merge_at": "after_first_step", "optimizer_reset": "random",
+               "pruning_ratio": 0.9})",
+           kMerged},
+          {kMora, R"({"merge_steps": 5, "regroup": "two"})", kMerged},
+          {kMora, R"({"merge_steps": 4, "reset_steps": 6, "regroup": "random"})", kMerged}};
+}
+
 TEST_CASE("a run killed again and again ends as the run that never was") {
-  const std::pair<std::string, std::string> methods[] = {
-      {R"({"method": "mora", "r": 4, "lora_dropout": 0.1})", "adapter/adapter_model.safetensors"},
-      {R"({"method": "full"})", "model/model.safetensors"}};
-  for (const auto& method : methods) {
-    INFO(method.first);
-    const Place place(method.first);
+  std::vector<Method> methods = restarting_methods();
+  methods.push_back({kMora, "", "adapter/adapter_model.safetensors"});
+  methods.push_back({R"({"method": "full"})", "", kMerged});
+  for (const Method& method : methods) {
+    INFO(method.adapter << " " << method.restart);
+    const Place place(method.adapter, method.restart);
     REQUIRE(place.train({"output_dir=whole"}).code == 0);
     Finished last{};
     int starts = 0;
@@ -90,14 +108,14 @@ TEST_CASE("a run killed again and again ends as the run that never was") {
       if (starts >= 6) break;
     }
     REQUIRE_MESSAGE(last.code == 0, last.err);
-    check_same_run(place / "run", place / "whole", method.second);
+    check_same_run(place / "run", place / "whole", method.weights);
     for (const auto& entry : fs::directory_iterator(place / "run/checkpoints"))
       CHECK(entry.path().filename().string().starts_with("step-"));
   }
 }
 
-TEST_CASE("going on from each checkpoint, and after a signal, gives the same files") {
-  const Place place;
+void check_each_checkpoint(const Method& method) {
+  const Place place(method.adapter, method.restart);
   REQUIRE(place.train({"output_dir=whole"}).code == 0);
   const auto checkpoints = list_checkpoints(place / "whole/checkpoints");
   REQUIRE(checkpoints.size() == 6);  // 2, 5, 10, 15, 20, 24
@@ -111,7 +129,16 @@ TEST_CASE("going on from each checkpoint, and after a signal, gives the same fil
     const Finished resumed = place.train({"--resume", "engine.threads=1"});
     REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
     CHECK(resumed.err.find("going on after step ") != std::string::npos);
-    check_same_run(place / "run", place / "whole", "adapter/adapter_model.safetensors");
+    check_same_run(place / "run", place / "whole", method.weights);
+  }
+}
+
+TEST_CASE("going on from each checkpoint gives the same files") {
+  std::vector<Method> methods = restarting_methods();
+  methods.push_back({kMora, "", "adapter/adapter_model.safetensors"});
+  for (const Method& method : methods) {
+    INFO(method.adapter << " " << method.restart);
+    check_each_checkpoint(method);
   }
 }
 
@@ -166,6 +193,10 @@ TEST_CASE("what would change the result is refused, what would not is free") {
   for (const char* part : {"train.learning_rate: 0.0001, but the checkpoint was made with 0.003",
                            "adapter.r: 8", "seed: 7"})
     CHECK_MESSAGE(changed.err.find(part) != std::string::npos, changed.err);
+  const Finished merging = place.train({"--resume", "train.max_steps=3", "restart.merge_steps=2"});
+  CHECK(merging.code == 2);
+  CHECK(merging.err.find("restart.merge_steps: 2, but the checkpoint was made with 0") !=
+        std::string::npos);
   const Finished data = place.train({"--resume", "train.max_steps=3", "data.pairs=7"});
   CHECK(data.code == 2);
   const Finished done = place.train({"--resume", "train.max_steps=3", "train.save_steps=2",

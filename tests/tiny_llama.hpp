@@ -8,6 +8,7 @@
 #include "mora/core/random.hpp"
 #include "mora/models/llama.hpp"
 #include "mora/train/example_source.hpp"
+#include "mora/train/restarts.hpp"
 
 namespace mora::testing {
 
@@ -55,6 +56,7 @@ inline std::vector<AdapterKind> adapter_kinds() {
   });
   for (const char* grouping : {"strided", "contiguous", "contiguous_strided", "strided_contiguous"})
     add(adapter_kind("mora", "sharing", grouping), "", as_is);
+  add(adapter_kind("mora", "sharing", "random"), "", [](AdapterConfig& c) { c.grouping_seed = 9; });
   add(adapter_kind("mora", "sharing"), "mora sharing, scaled",
       [](AdapterConfig& c) { c.scale = 0.3; });
   add(adapter_kind("mora", "rotation"), "", as_is);
@@ -91,6 +93,7 @@ struct TinyOptions {
   bool biases = false;
   DType working = DType::f32;
   DType frozen_matrices = DType::f32;
+  bool restarts = false;  // adapters have a step count of their own
 };
 
 inline LlamaConfig tiny_config(const TinyOptions& options) {
@@ -123,6 +126,8 @@ struct TinyLlama {
         store(options.working, options.frozen_matrices),
         model(config, store, a.method == "full" ? Training::trained : Training::frozen) {
     if (a.method != "full") attach_adapters(a, store, model.linears());
+    train_saved_modules(a, store);
+    if (options.restarts) count_adapter_steps_apart(store);
     store.allocate();
     store.initialise(3);
     for (const Parameter& p : store.all()) {

@@ -14,6 +14,7 @@ using StateBytes = std::vector<std::byte>;
 
 struct TrainingSetup {
   AdapterConfig adapter;
+  RestartConfig restart = {};
   TinyOptions model = {};
   MatmulProvider provider = MatmulProvider::eigen;
 };
@@ -22,12 +23,14 @@ struct TinyTraining {
   TinyLlama tiny;
   std::unique_ptr<Backend> backend;
   Workspace workspace;
+  std::unique_ptr<Restarts> restarts;  // null: none
   Trainer trainer;
 
   TinyTraining(const TrainingSetup& setup, const ExampleSource& data, const TrainConfig& config)
       : tiny(setup.adapter, setup.model),
         backend(make_cpu_backend(setup.provider)),
-        trainer(tiny.model, tiny.store, data, config, 5, *backend, workspace) {}
+        restarts(setup.restart.enabled() ? make_restarts(setup) : nullptr),
+        trainer(tiny.model, tiny.store, data, config, 5, *backend, workspace, restarts.get()) {}
 
   // Losses of the next steps.
   std::vector<double> steps(int count) {
@@ -41,6 +44,10 @@ struct TinyTraining {
   }
 
  private:
+  std::unique_ptr<Restarts> make_restarts(const TrainingSetup& setup) {
+    return std::make_unique<Restarts>(setup.restart, setup.adapter, 5, tiny.store,
+                                      tiny.model.linears());
+  }
   static StateBytes copy(std::initializer_list<Tensor> tensors) {
     StateBytes bytes;
     for (const Tensor& t : tensors) {

@@ -74,9 +74,11 @@ std::map<std::string, std::string> metadata(const AdapterConfig& c, const Adapte
   std::map<std::string, std::string> data = {{"mora.method", c.method}};
   if (!base.sha256.empty()) data[adapters::kBaseHash] = base.sha256;
   if (!base.sample.empty()) data[adapters::kBaseSample] = base.sample;
+  if (base.merges > 0) data[adapters::kMerges] = std::to_string(base.merges);
   if (c.method != "mora") return data;
   data["mora.operator"] = c.operation;
   if (c.operation == "sharing") data["mora.grouping"] = c.grouping;
+  if (adapters::is_random(c)) data[adapters::kGroupingSeed] = std::to_string(c.grouping_seed);
   if (c.cover != "used") data[adapters::kCover] = c.cover;
   if (c.scale != 1) data[adapters::kScale] = shortest(c.scale);
   return data;

@@ -4,7 +4,8 @@
 //   sharing     Eq. 6: features of a group are summed, outputs of a group get the same value.
 //   Groupings input_output;
 //               strided = authors' type 1, contiguous = 2, contiguous_strided = 3,
-//               strided_contiguous = 4.
+//               strided_contiguous = 4; random: strided, without the padding below, after a
+//               random order of the features of each side, some of them negated.
 //   rotation    Eq. 9 (type 6): x is cut to blocks of R, block b turned by RoPE angles of position
 //   b; each through M. decoupling  Eq. 8: the same without the rotation. truncation  Eq. 4: the
 //   first R features to the first R outputs.
@@ -19,6 +20,7 @@
 #include <cmath>
 
 #include "adapters/methods.hpp"
+#include "mora/core/random.hpp"
 
 namespace mora {
 
@@ -55,6 +57,8 @@ class Mora : public Adapter {
     return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes, .alpha = scale_});
   }
 
+  const std::string& path() const { return path_; }
+
   int64_t in_, out_, rank_;
 
  private:
@@ -69,33 +73,67 @@ class Narrow : public Mora, public Factored {
   using Mora::Mora;
   const Factored* factored() const final { return this; }
   int64_t inner() const final { return rank_; }
-  Var up(Context& context, Var inside) const final { return decompress(multiply(context, inside)); }
+  Var up(Context& context, Var inside) const final {
+    return decompress(context, multiply(context, inside));
+  }
 
  private:
   Var transform(Context& context, Var x) const final { return up(context, down(context, x)); }
-  virtual Var decompress(Var z) const = 0;
+  virtual Var decompress(Context& context, Var z) const = 0;
 };
+
+// A random order of features with random signs, as permute() takes it.
+OwnedTensor random_order(uint64_t seed, const std::string& name, int64_t features) {
+  const Random places(seed, Purpose::grouping, stream_of(name)),
+      signs(seed, Purpose::grouping, stream_of(name + ".signs"));
+  OwnedTensor order({DType::i32, {features}});
+  const std::vector<int64_t> permuted = permutation(places, features);
+  for (size_t j = 0; j < permuted.size(); ++j) {
+    const auto place = static_cast<int32_t>(permuted[j]);
+    order.as<int32_t>()[j] = signs.bits(j) % 2 == 0 ? place : -1 - place;
+  }
+  return order;
+}
 
 class Sharing final : public Narrow {
  public:
   Sharing(const AdapterConfig& config, const Scope& scope, int64_t in, int64_t out)
       : Narrow(config, scope, in, out) {
-    const bool both = config.grouping == "contiguous";
-    if (both || config.grouping == "contiguous_strided") input_ = Grouping::contiguous;
-    if (both || config.grouping == "strided_contiguous") output_ = Grouping::contiguous;
+    group(config);
   }
 
-  Var down(Context&, Var x) const override {
-    const Padding padding = input_ == Grouping::strided ? Padding::circular : Padding::none;
-    return fold(x, {.size = rank_, .grouping = input_, .padding = padding});
+  void regroup(const AdapterConfig& config) override { group(config); }
+
+  Var down(Context& context, Var x) const override {
+    if (random_) x = permute(x, context.constant(in_order_.view(), "input order"), {});
+    const bool padded = input_ == Grouping::strided && !random_;
+    return fold(
+        x,
+        {.size = rank_, .grouping = input_, .padding = padded ? Padding::circular : Padding::none});
   }
 
  private:
-  Var decompress(Var z) const override {
-    return unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
+  void group(const AdapterConfig& config) {
+    const std::string& name = config.grouping;
+    const bool both = name == "contiguous";
+    input_ = both || name == "contiguous_strided" ? Grouping::contiguous : Grouping::strided;
+    output_ = both || name == "strided_contiguous" ? Grouping::contiguous : Grouping::strided;
+    random_ = name == "random";
+    if (!random_) return;
+    const auto seed = static_cast<uint64_t>(config.grouping_seed);
+    in_order_ = random_order(seed, path() + ".in", in_);
+    out_order_ = random_order(seed, path() + ".out", out_);
+  }
+
+  Var decompress(Context& context, Var z) const override {
+    const Var y = unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
+    if (!random_) return y;
+    return permute(y, context.constant(out_order_.view(), "output order"), {Direction::backward});
   }
 
   Grouping input_ = Grouping::strided, output_ = Grouping::strided;
+  bool random_ = false;
+  OwnedTensor in_order_, out_order_;  // of random groups
 };
 
 // What rotation and decoupling share: the same M for every block, then the blocks in a row, cut or
@@ -175,7 +213,7 @@ class Truncation final : public Narrow {
   Var down(Context&, Var x) const override { return resize(x, {.size = rank_}); }
 
  private:
-  Var decompress(Var z) const override { return resize(z, {.size = out_}); }
+  Var decompress(Context&, Var z) const override { return resize(z, {.size = out_}); }
 };
 
 }  // namespace

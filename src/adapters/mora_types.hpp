@@ -26,6 +26,10 @@ inline const MoraType* authors_type(const AdapterConfig& c) {
   return type == std::end(kMoraTypes) ? nullptr : type;
 }
 
+inline bool is_random(const AdapterConfig& c) {
+  return c.operation == "sharing" && c.grouping == "random";
+}
+
 // 0: the authors' code does not compute this function.
 inline int64_t mora_type_number(const AdapterConfig& c) {
   const MoraType* type = authors_type(c);

@@ -18,8 +18,13 @@ inline constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight",
 // Our own metadata about the base: AdapterBase::sha256 and AdapterBase::sample.
 inline constexpr const char *kBaseHash = "base_hash", *kBaseSample = "mora.base_sample";
 
-// Of settings of MoRA that the authors' code does not have: AdapterConfig::scale and ::cover.
-inline constexpr const char *kScale = "mora.scale", *kCover = "mora.cover";
+// How often a run had merged its adapter into its base: AdapterBase::merges.
+inline constexpr const char* kMerges = "mora.merges";
+
+// Of settings of MoRA that the authors' code does not have: AdapterConfig::scale, ::cover and
+// ::grouping_seed.
+inline constexpr const char *kScale = "mora.scale", *kCover = "mora.cover",
+                            *kGroupingSeed = "mora.grouping_seed";
 
 // adapter_config.json: the key set of the authors' fork (peft 0.9.0 and two keys); LoRA leaves the
 // fork's two keys out. Sorts its keys, as PEFT does.

@@ -249,6 +249,13 @@ void check_targets(const JsonView& json, const AdapterConfig& c) {
   }
 }
 
+template <class T>
+bool read_number(const std::string& text, T& number) {
+  const char *begin = text.data(), *end = begin + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, number);
+  return error == std::errc() && stop == end;
+}
+
 // What the authors' code has no word for, which nobody else's file has.
 void read_own_settings(const SafetensorsFile& file, AdapterConfig& c) {
   const auto wrong = [&](const char* key, const std::string& value, const char* expected) {
@@ -258,10 +265,16 @@ void read_own_settings(const SafetensorsFile& file, AdapterConfig& c) {
   const auto& data = file.metadata();
   const auto scale = data.find(adapters::kScale), cover = data.find(adapters::kCover);
   if (scale != data.end()) {
-    const char *begin = scale->second.data(), *end = begin + scale->second.size();
-    const auto [stop, error] = std::from_chars(begin, end, c.scale);
-    if (error != std::errc() || stop != end || !(c.scale > 0 && std::isfinite(c.scale)))
+    if (!read_number(scale->second, c.scale) || !(c.scale > 0 && std::isfinite(c.scale)))
       wrong(adapters::kScale, scale->second, "a number above 0");
+  }
+  const auto seed = data.find(adapters::kGroupingSeed);
+  if (adapters::is_random(c)) {
+    const std::string text = seed == data.end() ? "" : seed->second;
+    if (!read_number(text, c.grouping_seed) || c.grouping_seed < 0)
+      wrong(adapters::kGroupingSeed, text, "a whole number that is not negative");
+  } else if (seed != data.end()) {
+    wrong(adapters::kGroupingSeed, seed->second, "none, because the grouping is not \"random\"");
   }
   if (cover == data.end()) return;
   if (c.operation != "rotation" || (cover->second != "used" && cover->second != "all"))
@@ -276,8 +289,8 @@ bool read_named_operator(const SafetensorsFile& file, AdapterConfig& c) {
   if (named == data.end()) return false;
   c.operation = named->second;
   if (grouping != data.end()) c.grouping = grouping->second;
-  if (adapters::authors_type(c) == nullptr && c.operation != "decoupling" &&
-      c.operation != "truncation") {
+  if (adapters::authors_type(c) == nullptr && !adapters::is_random(c) &&
+      c.operation != "decoupling" && c.operation != "truncation") {
     fail(ErrorKind::data, file.path().string(), ": the metadata name the operator \"",
          printable(c.operation), "\" with grouping \"", printable(c.grouping),
          "\", which this program does not have");

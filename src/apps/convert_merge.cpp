@@ -93,12 +93,10 @@ void write_merged(const SafetensorsFile& file, const Linear& linear, const GgmlT
                   const ByteSink& sink) {
   const std::string& name = linear.weight().name;
   const Type whole{DType::f32, linear.weight().shape};
-  OwnedTensor weight(whole, Fill::none), delta(whole, Fill::none);
+  const OwnedTensor weight(whole, Fill::none), merged(whole, Fill::none);
   file.read(name, weight.view());
-  delta_weight(linear, weight.view(), delta.view());
-  const auto sum = weight.as<float>(), change = delta.as<float>();
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += change[i];
-  write_rows(rows_of(name, weight.view()), type, sink);
+  merged_weight(linear, weight.view(), merged.view());
+  write_rows(rows_of(name, merged.view()), type, sink);
 }
 
 StoredTensor merged_tensor(const Pieces& pieces, const Parameter& p, const Linear* linear,

@@ -37,7 +37,7 @@ mora::RunConfig scored_config(const Options& o) {
 // What was trained: --adapter, or what the run of --config left, or nothing.
 fs::path adapter_folder(const Options& o, const mora::RunConfig& config) {
   if (!o.adapter.empty()) return o.adapter;
-  if (o.config.empty() || config.adapter.method == "full") return {};
+  if (o.config.empty() || config.adapter.method == "full" || config.restart.enabled()) return {};
   return config.output_dir / "adapter";
 }
 
@@ -45,12 +45,10 @@ int evaluate(const Options& o) {
   mora::RunConfig config = scored_config(o);
   if (o.threads > 0) config.engine.threads = o.threads;
   const fs::path adapter = adapter_folder(o, config);
-  if (!o.config.empty() && adapter.empty()) {
-    config.model = {.path = config.output_dir / "model",
-                    .config = {},
-                    .tokenizer = {},
-                    .dtype = config.model.dtype};
-  }
+  // A checkpoint after a merge has the base of its adapter in it.
+  const fs::path own_base = adapter.empty() ? config.output_dir / "model" : adapter / "base";
+  if (!o.config.empty() && (adapter.empty() || fs::is_directory(own_base)))
+    config.model = {.path = own_base, .config = {}, .tokenizer = {}, .dtype = config.model.dtype};
   if (adapter.empty()) {
     config.adapter.method = "full";
   } else {

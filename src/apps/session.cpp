@@ -8,6 +8,7 @@
 #include "mora/adapters/adapters.hpp"
 #include "mora/adapters/files.hpp"
 #include "mora/core/parallel.hpp"
+#include "mora/train/restarts.hpp"
 
 namespace mora::apps {
 
@@ -23,9 +24,18 @@ void warn_of_other_base(const RunConfig& config) {
                config.model.path.c_str(), adapter.c_str());
 }
 
-DType frozen_type(const ModelConfig& model) {
-  if (model.dtype == "bfloat16") return DType::bf16;
-  const bool stored = model.dtype == "auto" && !model.path.empty();
+// Merges add small changes to frozen matrices, of which half precision would lose most.
+DType frozen_type(const ModelConfig& model, bool merges) {
+  if (model.dtype == "bfloat16") {
+    if (merges) {
+      std::fputs(
+          "note: model.dtype is bfloat16: merged updates are rounded to it; \"auto\" keeps "
+          "the matrices in float32\n",
+          stderr);
+    }
+    return DType::bf16;
+  }
+  const bool stored = model.dtype == "auto" && !model.path.empty() && !merges;
   return stored ? stored_matrix_type(SafetensorsFolder(model.path)) : DType::f32;
 }
 
@@ -52,13 +62,15 @@ Session::Session(RunConfig run, Training weights)
   }
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
-  store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m));
+  const bool merges = weights == Training::trained && config.restart.enabled();
+  store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m, merges));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
   if (!full && weights == Training::trained) {
     train_saved_modules(config.adapter, *store);
     set_loraplus_ratio(*store, config.train.loraplus_lr_ratio);
   }
+  if (merges) count_adapter_steps_apart(*store);
   store->allocate();
   const auto seed = static_cast<uint64_t>(config.seed);
   if (scratch) {

@@ -6,6 +6,7 @@
 #include <future>
 #include <optional>
 
+#include "apps/run_folder.hpp"
 #include "apps/session.hpp"
 #include "apps/stop_signals.hpp"
 #include "mora/adapters/adapters.hpp"
@@ -27,54 +28,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The weights that a run from scratch begins with: the base of its adapter, and what its updates
-// are measured from.
-constexpr const char* kInitial = "initial_model";
-
-// The output folder, locked for the whole run.
-class RunFolder {
- public:
-  RunFolder(const fs::path& path, Existing existing) : path_(path) {
-    std::error_code error;
-    fs::create_directories(path / "checkpoints", error);
-    if (error)
-      fail(ErrorKind::io, "cannot create ", (path / "checkpoints").string(), ": ", error.message());
-    lock_.emplace(path / "LOCK");
-    check_free(path, existing);
-    const bool anew = list_checkpoints(checkpoints()).empty() && !finished();
-    if (existing == Existing::replace || (existing == Existing::resume && anew))
-      remove_earlier_run();
-    remove_stale_temporaries(path);
-    remove_stale_temporaries(path / "checkpoints");
-  }
-
-  static void check_free(const fs::path& path, Existing existing) {
-    std::error_code none;
-    if (existing != Existing::refuse || !fs::exists(path / "metrics.jsonl", none)) return;
-    fail(ErrorKind::usage, path.string(),
-         " already holds a run; --resume it, --overwrite it, or choose another output_dir");
-  }
-
-  const fs::path& path() const { return path_; }
-  fs::path checkpoints() const { return path_ / "checkpoints"; }
-  bool finished() const { return fs::exists(path_ / "summary.json"); }
-
- private:
-  // Only what a run writes, by name; whatever else lies there stays.
-  void remove_earlier_run() {
-    for (const fs::path& checkpoint : list_checkpoints(checkpoints())) remove_folder(checkpoint);
-    for (const char* folder : {"adapter", "model", kInitial}) {
-      if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
-    }
-    for (const char* file :
-         {"summary.json", "run_config.json", "metrics.jsonl", "uuid_pairs.jsonl"})
-      fs::remove(path_ / file);
-  }
-
-  fs::path path_;
-  std::optional<FileLock> lock_;
-};
-
 // Everything that can be wrong with configuration, model, data and memory is found before the
 // output folder is touched.
 class Run {
@@ -84,8 +37,10 @@ class Run {
         start_(std::chrono::steady_clock::now()),
         session_(config, Training::trained),
         task_(make_checked_task()),
+        restarts_(make_restarts()),
         trainer_(*session_.model, *session_.store, task_->train_data(), config.train,
-                 static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace),
+                 static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace,
+                 restarts_.get()),
         folder_(config.output_dir, existing),
         identity_(identity_of(config, task_->train_data())) {}
 
@@ -95,9 +50,12 @@ class Run {
   const RunConfig& config() const { return session_.config; }
   TrainedModel trained() const {
     return {.model = session_.model->config(),
-            .adapter = session_.config.adapter,
+            .adapter = restarts_ ? restarts_->adapter() : session_.config.adapter,
             .store = *session_.store,
-            .base = {.name = base_folder().string(), .sha256 = "", .sample = base_sample_},
+            .base = {.name = base_folder().string(),
+                     .sha256 = "",
+                     .sample = base_sample_,
+                     .merges = restarts_ ? restarts_->merges() : 0},
             .tokenizer = session_.tokenizer_path};
   }
   bool from_scratch() const { return config().model.path.empty(); }
@@ -107,7 +65,10 @@ class Run {
   DType weights_type() const {
     return config().model.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   }
+  // Whether the run leaves a whole model: trained in full, or with its adapters merged into it.
+  bool whole() const { return config().adapter.method == "full" || restarts_ != nullptr; }
   TrainedModel to_save() const;
+  std::unique_ptr<Restarts> make_restarts();
   std::unique_ptr<Task> make_checked_task() const;
   void save_initial_model() const;
   void hash_base();
@@ -116,16 +77,20 @@ class Run {
   void train();
   void banner() const;
   void log_step(const StepMetrics& m);
+  void tell_merge();
   void evaluate(int64_t step);
   bool save_due(int64_t step, int64_t total) const;
   void save(int64_t step);
   int stopped();
+  void save_result();
+  std::string operation() const;
   void finish();
 
   StopSignals& signals_;
   std::chrono::steady_clock::time_point start_;
   Session session_;
   std::unique_ptr<Task> task_;
+  std::unique_ptr<Restarts> restarts_;  // null: none
   Trainer trainer_;
   RunFolder folder_;
   RunIdentity identity_;
@@ -155,6 +120,13 @@ std::unique_ptr<Task> Run::make_checked_task() const {
   return task;
 }
 
+std::unique_ptr<Restarts> Run::make_restarts() {
+  if (!config().restart.enabled()) return nullptr;
+  return std::make_unique<Restarts>(config().restart, config().adapter,
+                                    static_cast<uint64_t>(config().seed), *session_.store,
+                                    session_.model->linears());
+}
+
 void Run::banner() const {
   const int64_t trained = session_.store->count(Training::trained);
   const int64_t all = trained + session_.store->count(Training::frozen);
@@ -177,14 +149,16 @@ void Run::banner() const {
 void Run::log_step(const StepMetrics& m) {
   const auto steps = static_cast<double>(window_.steps);
   const double rate = static_cast<double>(window_.tokens) / std::max(window_.seconds, 1e-9);
-  log_->write({{"step", m.step},
-               {"epoch", trainer_.epoch()},
-               {"loss", window_.loss / steps},
-               {"grad_norm", m.grad_norm},
-               {"learning_rate", m.learning_rate},
-               {"tokens", tokens_},
-               {"tokens_per_second", rate},
-               {"seconds", train_seconds_}});
+  Record record = {{"step", m.step},
+                   {"epoch", trainer_.epoch()},
+                   {"loss", window_.loss / steps},
+                   {"grad_norm", m.grad_norm},
+                   {"learning_rate", m.learning_rate},
+                   {"tokens", tokens_},
+                   {"tokens_per_second", rate},
+                   {"seconds", train_seconds_}};
+  if (restarts_) record.emplace_back("merges", restarts_->merges());
+  log_->write(record);
   const double left = train_seconds_ / static_cast<double>(m.step) *
                       static_cast<double>(trainer_.total_steps() - m.step);
   char text[256];
@@ -284,25 +258,43 @@ void Run::save(int64_t step) {
   prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
 }
 
-void Run::finish() {
-  const bool full = config().adapter.method == "full";
-  const char* name = full ? "model" : "adapter";
+void Run::save_result() {
+  const char* name = whole() ? "model" : "adapter";
   if (fs::exists(folder_.path() / name)) remove_folder(folder_.path() / name);  // of a killed run
   FolderCommit commit(folder_.path(), name);
-  save_trained(commit.path(), to_save(), weights_type(), MoraScale::folded);
+  if (restarts_) restarts_->merge_all();
+  if (whole()) {
+    save_whole(commit.path(), trained(), weights_type());
+  } else {
+    save_trained(commit.path(), to_save(), weights_type(), MoraScale::folded);
+  }
   commit.commit();
+}
+
+// What the adapter computes, in a few words.
+std::string Run::operation() const {
   const AdapterConfig& a = config().adapter;
-  std::string operation = a.method == "lora" && a.use_dora ? "dora" : "-";
-  if (a.method == "mora")
-    operation = a.operation == "sharing" ? a.operation + " " + a.grouping : a.operation;
+  if (a.method == "lora" && a.use_dora) return "dora";
+  if (a.method != "mora") return "-";
+  if (a.operation != "sharing") return a.operation;
+  const std::string& regroup = config().restart.regroup;
+  const bool changes = restarts_ && regroup != "none";
+  return str(a.operation, " ", a.grouping, changes ? str(", regroup ", regroup) : "");
+}
+
+void Run::finish() {
+  save_result();
+  const AdapterConfig& a = config().adapter;
+  const bool full = a.method == "full";
   Record summary = {{"task", config().task},
-                    {"method", a.method},
-                    {"operator", operation},
+                    {"method", restarts_ ? "re" + a.method : a.method},
+                    {"operator", operation()},
                     {"rank", full ? MetricValue(std::string("-")) : MetricValue(a.r)},
                     {"trainable_parameters", session_.store->count(Training::trained)},
                     {"steps", trainer_.finished_steps()},
                     {"loss", last_.loss},
                     {"samples", scores_.samples}};
+  if (restarts_) summary.emplace_back("merges", restarts_->merges());
   for (const Score& s : scores_.values) summary.emplace_back(s.name, s.value);
   summary.insert(summary.end(), {{"seconds", earlier_seconds_ + seconds_since(start_)},
                                  {"train_seconds", train_seconds_},
@@ -322,11 +314,22 @@ int Run::stopped() {
   return 128 + signals_.received();
 }
 
+void Run::tell_merge() {
+  const AdapterConfig& a = restarts_->adapter();
+  const bool sharing = a.method == "mora" && a.operation == "sharing";
+  progress_.end();
+  std::fprintf(stderr, "step %lld: merge %lld, the adapters begin anew%s\n",
+               static_cast<long long>(last_.step), static_cast<long long>(restarts_->merges()),
+               sharing ? str("; grouping ", a.grouping).c_str() : "");
+}
+
 void Run::train() {
   const int64_t total = trainer_.total_steps();
   while (trainer_.finished_steps() < total && signals_.received() == 0) {
     const auto begin = std::chrono::steady_clock::now();
+    const int64_t merges = restarts_ ? restarts_->merges() : 0;
     last_ = trainer_.step();
+    if (restarts_ && restarts_->merges() > merges) tell_merge();
     const double seconds = seconds_since(begin);
     train_seconds_ += seconds;
     window_.seconds += seconds;

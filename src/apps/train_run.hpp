@@ -3,7 +3,8 @@
 //   <output_dir>/run_config.json   the resolved configuration
 //                metrics.jsonl     one line per logged step and evaluation
 //                checkpoints/      see train/checkpoint.hpp
-//                adapter/ or model/, data the task needs to be scored again, summary.json
+//                adapter/ or model/ (of full training, and of a run that merges its adapters)
+//                data the task needs to be scored again, summary.json
 #pragma once
 
 #include "mora/config/run_config.hpp"

@@ -2,6 +2,8 @@
 // once each.
 #include "mora/config/run_config.hpp"
 
+#include "mora/core/error.hpp"
+
 namespace mora {
 
 namespace {
@@ -56,8 +58,12 @@ void AdapterConfig::fields(Fields& f) {
     g.when("operator", operation, {"sharing"}, [&](Fields& h) {
       h.choice(
           "grouping", grouping,
-          {"strided", "contiguous", "contiguous_strided", "strided_contiguous"},
-          "which features share a row, as input_output; types 1, 2, 3, 4 of the authors' code");
+          {"strided", "contiguous", "contiguous_strided", "strided_contiguous", "random"},
+          "which features share a row, as input_output; types 1, 2, 3, 4 of the authors' code, or "
+          "any features with any signs");
+      h.when("grouping", grouping, {"random"}, [&](Fields& i) {
+        i.field("grouping_seed", grouping_seed, {.min = 0}, "seed of the random groups");
+      });
     });
     g.when("operator", operation, {"rotation"}, [&](Fields& h) {
       h.choice("cover", cover, {"used", "all"},
@@ -66,6 +72,36 @@ void AdapterConfig::fields(Fields& f) {
     });
     g.field("scale", scale, kAboveZero, "the update is multiplied by this");
   });
+}
+
+void RestartConfig::fields(Fields& f, const AdapterConfig& adapter) {
+  f.field("merge_steps", merge_steps, kCount,
+          "steps between merges of the adapters into the weights: ReLoRA, ReMoRA; 0: never");
+  f.choice("merge_at", merge_at, {"cycle_end", "after_first_step"},
+           "after step k * merge_steps, as ReMoRA, or after the next one, as ReLoRA");
+  f.choice("optimizer_reset", optimizer_reset, {"full", "random", "magnitude", "none"},
+           "what becomes of the adapters' moments: zero and AdamW's step count begins again, most "
+           "entries zero at random or by size, or nothing");
+  f.when("optimizer_reset", optimizer_reset, {"random", "magnitude"}, [&](Fields& g) {
+    g.field("pruning_ratio", pruning_ratio, kBelowOne, "share of the moments that become zero");
+  });
+  f.field("reset_steps", reset_steps, kCount,
+          "steps between resets of the moments; 0: as merge_steps");
+  f.when("adapter.method", adapter.method, {"mora"}, [&](Fields& g) {
+    g.when("adapter.operator", adapter.operation, {"sharing"}, [&](Fields& h) {
+      h.choice("regroup", regroup, {"none", "two", "four", "random"},
+               "next grouping at a merge: the same, strided and contiguous in turn, all four in "
+               "turn, or new random groups");
+    });
+  });
+  f.check(enabled() || reset_steps == 0, "\"reset_steps\" means nothing without \"merge_steps\"");
+  const std::string& grouping = adapter.grouping;
+  const bool sharing = enabled() && adapter.method == "mora" && adapter.operation == "sharing";
+  f.check(!sharing || regroup != "two" || grouping == "strided" || grouping == "contiguous",
+          "\"regroup\" \"two\" takes turns between adapter.grouping \"strided\" and "
+          "\"contiguous\"; begin with one of them");
+  f.check(!sharing || regroup != "four" || grouping != "random",
+          "\"regroup\" \"four\" does not know adapter.grouping \"random\"; begin with another");
 }
 
 void DataConfig::fields(Fields& f, const std::string& task) {
@@ -120,7 +156,8 @@ void DataConfig::fields(Fields& f, const std::string& task) {
   });
 }
 
-void TrainConfig::fields(Fields& f, const std::string& adapter_method) {
+void TrainConfig::fields(Fields& f, const std::string& adapter_method,
+                         const RestartConfig& restart) {
   f.field("learning_rate", learning_rate, kNotNegative, "peak learning rate");
   f.field("per_device_train_batch_size", per_device_train_batch_size, kBatch,
           "sequences of a forward and backward pass");
@@ -129,8 +166,21 @@ void TrainConfig::fields(Fields& f, const std::string& adapter_method) {
   f.field("max_steps", max_steps, {-1, kMany}, "optimizer steps; -1: by num_train_epochs");
   f.field("num_train_epochs", num_train_epochs, kAboveZero, "passes over the data");
   f.choice("lr_scheduler_type", lr_scheduler_type,
-           {"constant", "constant_with_warmup", "linear", "cosine"}, "course of the learning rate");
+           {"constant", "constant_with_warmup", "linear", "cosine", "cosine_restarts"},
+           "course of the learning rate; cosine_restarts: ReLoRA's jagged cosine");
   f.field("warmup_steps", warmup_steps, kCount, "steps of linear warm-up");
+  f.when("lr_scheduler_type", lr_scheduler_type, {"cosine_restarts"}, [&](Fields& g) {
+    g.field("cycle_length", cycle_length, kCount,
+            "steps between restarts of the learning rate; 0: as restart.merge_steps");
+    if (cycle_length == 0) cycle_length = restart.merge_steps;
+    g.field("restart_warmup_steps", restart_warmup_steps, kCount,
+            "steps of linear warm-up after each restart");
+    g.field("min_lr_ratio", min_lr_ratio, {.min = 0, .max = 1, .min_bound = Bound::open},
+            "where the cosine ends, as a share of learning_rate");
+    g.field("adjust_step", adjust_step, kCount,
+            "steps by which restarts come earlier: of a warm start");
+    check_cycles(g);
+  });
   f.when("adapter.method", adapter_method, {"lora"}, [&](Fields& g) {
     g.field("loraplus_lr_ratio", loraplus_lr_ratio, kAboveZero,
             "LoRA+: the learning rate of lora_B and of vectors is this times learning_rate");
@@ -168,6 +218,19 @@ void BenchmarkConfig::fields(Fields& f) {
   });
 }
 
+// The conditions under which ReLoRA's schedule is defined.
+void TrainConfig::check_cycles(Fields& f) const {
+  f.check(cycle_length > 0,
+          "\"lr_scheduler_type\" \"cosine_restarts\" needs \"cycle_length\", or "
+          "restart.merge_steps");
+  f.check(cycle_length == 0 || max_steps <= 0 || max_steps % cycle_length == 0,
+          str("\"max_steps\" must be a multiple of \"cycle_length\", but ", max_steps,
+              " is none of ", cycle_length));
+  f.check(cycle_length == 0 || adjust_step + warmup_steps <= cycle_length,
+          str("\"warmup_steps\" and \"adjust_step\" must be over before the first restart, but ",
+              warmup_steps, " + ", adjust_step, " is more than \"cycle_length\" ", cycle_length));
+}
+
 void EvalConfig::fields(Fields& f) {
   f.field("batch_size", batch_size, kBatch, "sequences evaluated together");
   f.field("max_new_tokens", max_new_tokens, {1, 1 << 20}, "longest generated answer");
@@ -187,10 +250,14 @@ void RunConfig::fields(Fields& f) {
   f.field("seed", seed, {.min = 0}, "seed of initial values, order of data and dropout");
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });
   f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
+  f.when("adapter.method", adapter.method, {"lora", "mora"}, [&](Fields& g) {
+    g.section("restart", "merging the adapters and beginning anew",
+              [&](Fields& h) { restart.fields(h, adapter); });
+  });
   if (data.cache_dir == DataConfig::kDefaultCache && !output_dir.empty())
     data.cache_dir = output_dir.parent_path() / DataConfig::kDefaultCache;
   f.section("data", "the data", [&](Fields& g) { data.fields(g, task); });
-  f.section("train", "training", [&](Fields& g) { train.fields(g, adapter.method); });
+  f.section("train", "training", [&](Fields& g) { train.fields(g, adapter.method, restart); });
   f.section("eval", "evaluation", [&](Fields& g) { eval.fields(g); });
   f.section("engine", "the machine", [&](Fields& g) { engine.fields(g); });
 }

@@ -33,19 +33,38 @@ constexpr std::string_view kHashAfter = "\"\n}\n";
 constexpr std::string_view kEnd = "\n}\n";
 constexpr size_t kHashDigits = 64;
 
-// Regular files of a folder by name; anything else in it is an error of the kind given.
+// Regular files of a folder and of the folders in it, by path from there; anything else in it is an
+// error of the kind given.
 std::set<std::string> list_files(const fs::path& folder, ErrorKind kind) {
   std::set<std::string> names;
   std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
+    if (fs::is_directory(entry->symlink_status())) continue;
     if (!fs::is_regular_file(entry->symlink_status())) {
       fail(kind, shown(entry->path()), ": not a regular file; a checkpoint holds nothing else");
     }
-    names.insert(entry->path().filename().string());
+    names.insert(entry->path().lexically_relative(folder).generic_string());
   }
   if (error) fail_system(kind, "list", folder, error.value());
   return names;
+}
+
+// The deepest first.
+void sync_folders_in(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory()) sync_folders_in(entry.path());
+  }
+  sync_folder(folder);
+}
+
+// Names of the path that lead into the folder and nowhere else: "base/config.json".
+bool stays_inside(const std::string& name) {
+  const fs::path path(name);
+  return !name.empty() && !path.has_root_path() &&
+         std::ranges::none_of(path, [](const fs::path& part) {
+           return part.empty() || part == "." || part == "..";
+         });
 }
 
 // The manifest's last member is the hash of the text without that member.
@@ -152,7 +171,7 @@ fs::path FolderCommit::commit(const std::map<std::string, std::string>& manifest
   ensure(!names.contains(kManifestName), kManifestName, " is written by commit()");
   for (const std::string& name : names) sync_file(temporary_ / name);
   write_file_atomically(temporary_ / kManifestName, manifest_text(temporary_, manifest_extra));
-  sync_folder(temporary_);
+  sync_folders_in(temporary_);
   const int error = rename_to_free_name(temporary_, target_);
   if (error == EEXIST || error == ENOTEMPTY) fail_exists(target_);
   if (error != 0) fail_system(ErrorKind::io, "rename the finished folder to", target_, error);
@@ -185,9 +204,7 @@ std::string verify_folder(const fs::path& path) {
   extra.erase(kManifestName);
   for (const JsonView& entry : manifest.at("files").items()) {
     const std::string name = entry.at("name").string();
-    if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..") {
-      entry.at("name").wrong("is not a plain file name");
-    }
+    if (!stays_inside(name)) entry.at("name").wrong("does not lead to a file in the folder");
     check_file(path / name, entry);
     extra.erase(name);
   }

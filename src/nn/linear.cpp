@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mora/core/parallel.hpp"
 #include "mora/plan/plan.hpp"
 
 namespace mora {
@@ -78,6 +79,30 @@ void delta_weight(const Linear& linear, const Tensor& weight, const Tensor& out)
         return linear.adapter()->delta(context, layer);
       },
       out);
+}
+
+namespace {
+
+template <class T>
+void add_to(const Tensor& sum, const Tensor& change) {
+  const auto to = sum.as<T>();
+  const auto from = change.as<T>();
+  parallel_pieces(static_cast<int64_t>(to.size()), 1 << 16, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) to[i] += from[i];
+  });
+}
+
+}  // namespace
+
+void merged_weight(const Linear& linear, const Tensor& weight, const Tensor& out) {
+  const OwnedTensor delta(out.type, Fill::none);
+  delta_weight(linear, weight, delta.view());
+  convert(weight, out);
+  if (out.dtype() == DType::f64) {
+    add_to<double>(out, delta.view());
+  } else {
+    add_to<float>(out, delta.view());
+  }
 }
 
 }  // namespace mora

@@ -16,6 +16,7 @@ Parameter& ParameterStore::declare(std::string name, const Shape& shape, Init in
                          .training = training,
                          .decay = decay,
                          .lr_ratio = 1,
+                         .clock = Clock::run,
                          .value = {},
                          .grad = {}});
   return parameters_.back();
@@ -34,16 +35,23 @@ Tensor slice(const Tensor& flat, int64_t begin, int64_t count) {
   return {data, {flat.dtype(), {count}}};
 }
 
-void ParameterStore::place_trained(Decay decay, double lr_ratio, int64_t& offset) {
+void ParameterStore::place_trained(Decay decay, double lr_ratio, Clock clock, int64_t& offset) {
   const int64_t begin = offset;
   for (Parameter& p : parameters_) {
-    if (p.training != Training::trained || p.decay != decay || p.lr_ratio != lr_ratio) continue;
+    if (p.training != Training::trained || p.decay != decay) continue;
+    if (p.lr_ratio != lr_ratio || p.clock != clock) continue;
     const Type type{working_, p.shape};
     p.value = {slice(values(), offset, p.shape.elements()).data, type};
     p.grad = {slice(gradients(), offset, p.shape.elements()).data, type};
     offset += p.shape.elements();
   }
-  if (offset > begin) groups_.push_back({begin, offset - begin, decay, lr_ratio});
+  if (offset > begin) groups_.push_back({begin, offset - begin, decay, lr_ratio, clock});
+}
+
+Tensor ParameterStore::part_of(const Tensor& block, const Parameter& p) const {
+  const auto offset =
+      static_cast<const std::byte*>(p.value.data) - static_cast<std::byte*>(values().data);
+  return {static_cast<std::byte*>(block.data) + offset, p.value.type};
 }
 
 DType ParameterStore::stored_type(const Parameter& p) const {
@@ -72,7 +80,10 @@ void ParameterStore::allocate_trained() {
   for (const Parameter& p : parameters_) ratios.insert(p.lr_ratio);
   int64_t offset = 0;
   for (const Decay decay : {Decay::yes, Decay::no}) {
-    for (const double ratio : ratios) place_trained(decay, ratio, offset);
+    for (const double ratio : ratios) {
+      for (const Clock clock : {Clock::run, Clock::cycle})
+        place_trained(decay, ratio, clock, offset);
+    }
   }
 }
 

@@ -7,7 +7,7 @@
 #include "mora/adapters/files.hpp"
 #include "mora/io/file.hpp"
 #include "mora/io/folder_commit.hpp"
-#include "mora/io/safetensors.hpp"
+#include "mora/io/safetensors_folder.hpp"
 #include "mora/text/tokenizer.hpp"
 
 namespace mora {
@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kStep = "step-";
+constexpr const char* kMergedBase = "base";
 
 std::string step_name(int64_t step) {
   char name[32];
@@ -29,11 +30,8 @@ std::vector<NamedTensor> named_block(const ParameterStore& store, const Tensor& 
                                      const std::string& prefix) {
   std::vector<NamedTensor> tensors;
   for (const Parameter& p : store.all()) {
-    if (p.training != Training::trained) continue;
-    const auto* first = static_cast<const std::byte*>(store.values().data);
-    const auto offset = static_cast<const std::byte*>(p.value.data) - first;
-    tensors.push_back(
-        {prefix + p.name, {static_cast<std::byte*>(block.data) + offset, p.value.type}});
+    if (p.training == Training::trained)
+      tensors.push_back({prefix + p.name, store.part_of(block, p)});
   }
   return tensors;
 }
@@ -108,20 +106,46 @@ void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const 
 
 }  // namespace
 
+void save_whole(const fs::path& folder, const TrainedModel& trained, DType dtype) {
+  save_model(folder, trained.model, trained.store, dtype);
+  if (!trained.tokenizer.empty()) copy_tokenizer(trained.tokenizer, folder);
+}
+
 void save_trained(const fs::path& folder, const TrainedModel& trained, DType dtype,
                   MoraScale scale) {
   if (trained.adapter.method == "full") {
-    save_model(folder, trained.model, trained.store, dtype);
-    if (!trained.tokenizer.empty()) copy_tokenizer(trained.tokenizer, folder);
+    save_whole(folder, trained, dtype);
   } else {
     save_adapter(folder, trained.adapter, trained.store, trained.base, scale);
   }
 }
 
+namespace {
+
+// The weights that the adapter of a restarting run belongs to, which are no longer those that the
+// run began with. F32, which holds every type of frozen matrices.
+AdapterBase save_merged_base(const fs::path& folder, const fs::path& final_folder,
+                             const TrainedModel& trained) {
+  fs::create_directory(folder);
+  save_whole(folder, trained, DType::f32);
+  const SafetensorsFolder base(folder);
+  return {.name = final_folder.string(),
+          .sha256 = tensors_sha256(base),
+          .sample = tensors_sample_sha256(base),
+          .merges = trained.base.merges};
+}
+
+}  // namespace
+
 fs::path save_checkpoint(const fs::path& checkpoints, const TrainedModel& trained,
                          const TrainingState& state) {
   FolderCommit commit(checkpoints, step_name(state.step));
-  save_trained(commit.path(), trained, DType::f32, MoraScale::kept);
+  TrainedModel saved = trained;
+  if (trained.base.merges > 0) {
+    saved.base = save_merged_base(commit.path() / kMergedBase,
+                                  checkpoints / step_name(state.step) / kMergedBase, trained);
+  }
+  save_trained(commit.path(), saved, DType::f32, MoraScale::kept);
   write_safetensors(commit.path() / "optimizer.safetensors", optimizer_tensors(trained.store));
   write_file_atomically(commit.path() / "state.json", dump_json(to_json(state), 2) + "\n");
   return commit.commit({{"step", std::to_string(state.step)}});
@@ -140,11 +164,15 @@ TrainingState load_checkpoint(const fs::path& checkpoint, const RunIdentity& ide
            ", expected ", t.tensor.shape());
     }
   }
+  const fs::path base = checkpoint / kMergedBase;
+  const bool merged = fs::is_directory(base);
+  if (merged) check_weights(SafetensorsFolder(base), store, trained.model);
   if (trained.adapter.method == "full") {
     load_weights(store, trained.model, checkpoint);
   } else {
     load_adapter(checkpoint, store);
   }
+  if (merged) load_weights(store, trained.model, base);
   for (const NamedTensor& t : moments) optimizer.read(t.name, t.tensor);
   return state;
 }

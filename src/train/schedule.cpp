@@ -22,4 +22,18 @@ double schedule_factor(std::string_view type, int64_t step, int64_t warmup_steps
   fail(ErrorKind::usage, "train.lr_scheduler_type: \"", type, "\" is not known");
 }
 
+double CosineRestarts::factor(int64_t step) const {
+  ensure(cycle > 0 && total % cycle == 0 && warmup + adjust <= cycle, "cosine_restarts: ", total,
+         " steps, cycles of ", cycle, ", warm-up ", warmup, " + ", adjust);
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  if (step < warmup) return real(step) / real(warmup);
+  const auto cosine = [&](int64_t at) {
+    const double progress = real(at - warmup) / real(std::max<int64_t>(1, total - warmup));
+    return min_ratio + (1 - min_ratio) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  };
+  const int64_t now = step + adjust, within = now % cycle;
+  if (within >= restart_warmup || step < cycle) return cosine(now);
+  return real(within) / real(restart_warmup) * cosine(now - within + restart_warmup);
+}
+
 }  // namespace mora

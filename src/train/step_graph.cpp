@@ -36,10 +36,9 @@ MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t 
 }
 
 UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config)
-    : hyper({DType::f64, {3}}) {
+    : hypers({DType::f64, {6}}) {
   clear(clear_graph.bind(store.gradients(), "gradients"));
   norm2 = squared_norm(graph.bind(store.gradients(), "gradients"));
-  const Var h = graph.bind(hyper.view(), "hyper");
   for (const ParameterGroup& group : store.groups()) {
     auto part = [&](const Tensor& flat, const char* name) {
       return graph.bind(slice(flat, group.begin, group.count), name);
@@ -48,7 +47,7 @@ UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config)
            .gradients = part(store.gradients(), "gradients"),
            .exp_avg = part(store.exp_avg(), "exp_avg"),
            .exp_avg_sq = part(store.exp_avg_sq(), "exp_avg_sq")},
-          norm2, h,
+          norm2, graph.bind(hyper(group.clock), "hyper"),
           {.beta1 = config.adam_beta1,
            .beta2 = config.adam_beta2,
            .eps = config.adam_epsilon,
@@ -56,6 +55,10 @@ UpdateGraph::UpdateGraph(const ParameterStore& store, const TrainConfig& config)
            .max_grad_norm = config.max_grad_norm,
            .lr_ratio = group.lr_ratio});
   }
+}
+
+Tensor UpdateGraph::hyper(Clock clock) const {
+  return slice(hypers.view(), clock == Clock::run ? 0 : 3, 3);
 }
 
 }  // namespace mora

@@ -22,7 +22,10 @@ struct MicroGraph {
 struct UpdateGraph {
   UpdateGraph(const ParameterStore& store, const TrainConfig& config);
 
-  OwnedTensor hyper;  // [3] f64: see adamw()
+  // What adamw() wants to know of the step, [3] f64, for the parameters of a clock.
+  Tensor hyper(Clock clock) const;
+
+  OwnedTensor hypers;  // [6] f64: of each clock
   Graph clear_graph, graph;
   Var norm2;
 };

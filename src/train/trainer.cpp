@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "mora/data/micro_batches.hpp"
 #include "mora/train/schedule.hpp"
@@ -34,38 +35,83 @@ int64_t steps_of(const TrainConfig& config, MicroBatches& micro_batches) {
   return std::max<int64_t>(1, static_cast<int64_t>(steps));
 }
 
+// The factor on the learning rate of a step. A run by epochs is cut where they end, but its jagged
+// cosine has whole cycles, as in the MoRA authors' train.py.
+double learning_rate_factor(const TrainConfig& c, int64_t step, int64_t total) {
+  if (c.lr_scheduler_type != "cosine_restarts")
+    return schedule_factor(c.lr_scheduler_type, step, c.warmup_steps, total);
+  const int64_t cycles = c.cycle_length > 0 ? (total + c.cycle_length - 1) / c.cycle_length : 1;
+  const CosineRestarts schedule{.total = cycles * c.cycle_length,
+                                .cycle = c.cycle_length,
+                                .warmup = c.warmup_steps,
+                                .restart_warmup = c.restart_warmup_steps,
+                                .min_ratio = c.min_lr_ratio,
+                                .adjust = c.adjust_step};
+  return schedule.factor(step);
+}
+
 }  // namespace
 
 struct Trainer::Impl {
+  const Llama& model;
+  const ParameterStore& store;
   const ExampleSource& data;
   TrainConfig config;
+  uint64_t seed;
+  const Backend& backend;
+  Workspace& workspace;
+  Restarts* restarts;
   std::unique_ptr<MicroBatches> order;
   int64_t total, finished = 0, capacity;
-  MicroGraph micro;
+  std::optional<MicroGraph> micro;
   UpdateGraph update;
   std::vector<Batch> batches;  // of one step
-  Plan micro_plan, clear_plan, update_plan;
+  std::optional<Plan> micro_plan;
+  Plan clear_plan, update_plan;
 
-  Impl(const Llama& model, ParameterStore& store, const ExampleSource& source, const TrainConfig& c,
-       uint64_t seed, const Backend& backend, Workspace& workspace)
-      : data(source),
+  Impl(const Llama& m, ParameterStore& s, const ExampleSource& source, const TrainConfig& c,
+       uint64_t run_seed, const Backend& b, Workspace& w, Restarts* r)
+      : model(m),
+        store(s),
+        data(source),
         config(c),
+        seed(run_seed),
+        backend(b),
+        workspace(w),
+        restarts(r),
         order(make_micro_batches(source, c, seed)),
         total(steps_of(c, *order)),
         capacity(order->capacity(total * c.gradient_accumulation_steps)),
-        micro(model, store, capacity, seed),
-        update(store, c),
+        update(s, c),
         batches(static_cast<size_t>(c.gradient_accumulation_steps), Batch(capacity)),
-        micro_plan(micro.graph, std::array{micro.loss}, backend, workspace),
         clear_plan(update.clear_graph, {}, backend, workspace),
-        update_plan(update.graph, std::array{update.norm2}, backend, workspace) {}
+        update_plan(update.graph, std::array{update.norm2}, backend, workspace) {
+    write_micro_graph();
+  }
 
+  void write_micro_graph();
+  void set_hyper(Clock clock, double learning_rate, int64_t steps) const;
   double pack_step();
   void load(size_t index, double weight_sum);
   double run_micro_batches(double weight_sum);
   std::string first_non_finite(double weight_sum);
   void check_finite(double loss, double norm, double weight_sum);
 };
+
+// Anew when the adapters have changed what they compute.
+void Trainer::Impl::write_micro_graph() {
+  micro_plan.reset();
+  micro.emplace(model, store, capacity, seed);
+  micro_plan.emplace(micro->graph, std::array{micro->loss}, backend, workspace);
+}
+
+// For a step after which the clock shows `steps`.
+void Trainer::Impl::set_hyper(Clock clock, double learning_rate, int64_t steps) const {
+  const auto hyper = update.hyper(clock).as<double>();
+  hyper[0] = learning_rate;
+  hyper[1] = 1.0 - std::pow(config.adam_beta1, static_cast<double>(steps));
+  hyper[2] = 1.0 - std::pow(config.adam_beta2, static_cast<double>(steps));
+}
 
 // Packs the step's micro-batches and returns the sum of their weights.
 double Trainer::Impl::pack_step() {
@@ -93,18 +139,18 @@ double scalar(const Tensor& t) {
 
 // Gives micro-batch `index` of the step to the graph.
 void Trainer::Impl::load(size_t index, double weight_sum) {
-  const auto step = micro.step.as<int32_t>();
+  const auto step = micro->step.as<int32_t>();
   step[0] = static_cast<int32_t>(finished);
   step[1] = static_cast<int32_t>(index);
-  micro.batch.fill(batches[index], 1.0 / weight_sum);
+  micro->batch.fill(batches[index], 1.0 / weight_sum);
 }
 
 double Trainer::Impl::run_micro_batches(double weight_sum) {
   double loss = 0;
   for (size_t m = 0; m < batches.size(); ++m) {
     load(m, weight_sum);
-    micro_plan.run();
-    const double part = scalar(micro_plan[micro.loss]);
+    micro_plan->run();
+    const double part = scalar((*micro_plan)[micro->loss]);
     loss += part;
     if (!std::isfinite(part)) break;
   }
@@ -117,7 +163,7 @@ std::string Trainer::Impl::first_non_finite(double weight_sum) {
   std::string where;
   for (size_t m = 0; m < batches.size() && where.empty(); ++m) {
     load(m, weight_sum);
-    where = mora::first_non_finite(micro_plan);
+    where = mora::first_non_finite(*micro_plan);
   }
   return where;
 }
@@ -134,8 +180,9 @@ void Trainer::Impl::check_finite(double loss, double norm, double weight_sum) {
 
 Trainer::Trainer(const Llama& model, ParameterStore& store, const ExampleSource& data,
                  const TrainConfig& config, uint64_t seed, const Backend& backend,
-                 Workspace& workspace)
-    : impl_(std::make_unique<Impl>(model, store, data, config, seed, backend, workspace)) {}
+                 Workspace& workspace, Restarts* restarts)
+    : impl_(
+          std::make_unique<Impl>(model, store, data, config, seed, backend, workspace, restarts)) {}
 Trainer::~Trainer() = default;
 
 int64_t Trainer::total_steps() const {
@@ -148,7 +195,7 @@ int64_t Trainer::capacity() const {
   return impl_->capacity;
 }
 size_t Trainer::activation_bytes() const {
-  return std::max(impl_->micro_plan.bytes(), impl_->update_plan.bytes());
+  return std::max(impl_->micro_plan->bytes(), impl_->update_plan.bytes());
 }
 double Trainer::epoch() const {
   return impl_->order->epochs(impl_->finished * impl_->config.gradient_accumulation_steps);
@@ -161,6 +208,8 @@ double Trainer::fill() const {
 }
 void Trainer::resume_at(int64_t finished) {
   impl_->finished = finished;
+  if (impl_->restarts != nullptr && impl_->restarts->resume_at(finished, impl_->total))
+    impl_->write_micro_graph();
 }
 
 StepMetrics Trainer::step() {
@@ -168,20 +217,18 @@ StepMetrics Trainer::step() {
   const double weight_sum = s.pack_step();
   s.clear_plan.run();
   StepMetrics metrics{.step = s.finished + 1, .loss = s.run_micro_batches(weight_sum)};
-  const double t = static_cast<double>(s.finished + 1);
   metrics.learning_rate =
-      s.config.learning_rate *
-      schedule_factor(s.config.lr_scheduler_type, s.finished, s.config.warmup_steps, s.total);
-  const auto hyper = s.update.hyper.as<double>();
-  hyper[0] = metrics.learning_rate;
-  hyper[1] = 1.0 - std::pow(s.config.adam_beta1, t);
-  hyper[2] = 1.0 - std::pow(s.config.adam_beta2, t);
+      s.config.learning_rate * learning_rate_factor(s.config, s.finished, s.total);
+  s.set_hyper(Clock::run, metrics.learning_rate, s.finished + 1);
+  s.set_hyper(Clock::cycle, metrics.learning_rate,
+              s.restarts == nullptr ? s.finished + 1 : s.restarts->clock(s.finished + 1));
   if (std::isfinite(metrics.loss)) s.update_plan.run();
   metrics.grad_norm =
       std::isfinite(metrics.loss) ? std::sqrt(scalar(s.update_plan[s.update.norm2])) : metrics.loss;
   s.check_finite(metrics.loss, metrics.grad_norm, weight_sum);
   for (const Batch& batch : s.batches) metrics.tokens += batch.tokens_used;
   ++s.finished;
+  if (s.restarts != nullptr && s.restarts->after_step(s.finished, s.total)) s.write_micro_graph();
   return metrics;
 }
 

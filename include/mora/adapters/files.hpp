@@ -1,8 +1,9 @@
 // Adapter folders in PEFT's layout: adapter_config.json and adapter_model.safetensors.
 //
 // LoRA files load in stock PEFT. MoRA files have exactly the keys of the authors' fork (lora_A =
-// lora_B = M, mora_type); what the fork has no number for (decoupling, truncation, a scale) stands
-// in the tensor file's metadata, which wins on reading, under a key that makes the fork refuse it.
+// lora_B = M, mora_type); what the fork has no number for (decoupling, truncation, random groups, a
+// scale) stands in the tensor file's metadata, which wins on reading, under a key that makes the
+// fork refuse it.
 #pragma once
 
 #include <filesystem>
@@ -19,6 +20,7 @@ struct AdapterBase {
   std::string name;         // base_model_name_or_path
   std::string sha256;       // tensors_sha256 of its weights, metadata "base_hash"; empty: not noted
   std::string sample = {};  // tensors_sample_sha256, metadata "mora.base_sample"; empty: not noted
+  int64_t merges = 0;       // that a run had made into it, metadata "mora.merges"
 };
 
 // MoRA's scale, which the fork does not have: multiplied into the matrices, so that every program

@@ -57,6 +57,7 @@ struct AdapterConfig {
   std::string init_lora_weights = "kaiming";
   std::string operation = "sharing";  // key "operator"
   std::string grouping = "strided";
+  int64_t grouping_seed = 0;  // of grouping "random"
   std::string cover = "used";
   double scale = 1;
   double lora_dropout = 0;
@@ -64,6 +65,20 @@ struct AdapterConfig {
   AdapterFile file;                          // empty unless read_adapter_config made this
 
   void fields(Fields& f);
+};
+
+// Merging the adapters into the weights every so often, and beginning them anew: ReLoRA and ReMoRA
+// (docs/methods.md).
+struct RestartConfig {
+  int64_t merge_steps = 0;  // 0: never
+  std::string merge_at = "cycle_end";
+  std::string optimizer_reset = "full";
+  double pruning_ratio = 0.999;
+  int64_t reset_steps = 0;  // 0: as merge_steps
+  std::string regroup = "two";
+
+  bool enabled() const { return merge_steps > 0; }
+  void fields(Fields& f, const AdapterConfig& adapter);
 };
 
 struct DataConfig {
@@ -100,6 +115,10 @@ struct TrainConfig {
   double num_train_epochs = 1.0;
   std::string lr_scheduler_type = "linear";
   int64_t warmup_steps = 0;
+  int64_t cycle_length = 0;  // 0: RestartConfig::merge_steps
+  int64_t restart_warmup_steps = 50;
+  double min_lr_ratio = 0.1;
+  int64_t adjust_step = 0;
   double loraplus_lr_ratio = 1;
   double weight_decay = 0;
   double adam_beta1 = 0.9;
@@ -112,7 +131,10 @@ struct TrainConfig {
   int64_t save_total_limit = 0;
   int64_t eval_steps = 0;
 
-  void fields(Fields& f, const std::string& adapter_method);
+  void fields(Fields& f, const std::string& adapter_method, const RestartConfig& restart);
+
+ private:
+  void check_cycles(Fields& f) const;
 };
 
 // One benchmark that mora-eval runs (docs/evaluation.md).
@@ -150,6 +172,7 @@ struct RunConfig {
   int64_t seed = 42;
   ModelConfig model;
   AdapterConfig adapter;
+  RestartConfig restart;
   DataConfig data;
   TrainConfig train;
   EvalConfig eval;

@@ -32,7 +32,9 @@ enum class Purpose : uint32_t {
   data_order = 3,
   generator = 4,
   sampling = 5,
-  test = 6
+  test = 6,
+  restart = 7,
+  grouping = 8
 };
 
 // A stream's number from a name (FNV-1a), so that a parameter's initial values depend on its name

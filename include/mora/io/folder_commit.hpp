@@ -22,9 +22,8 @@ class FolderCommit {
   FolderCommit& operator=(const FolderCommit&) = delete;
   ~FolderCommit();  // removes the temporary folder unless committed
 
-  const std::filesystem::path& path() const {
-    return temporary_;
-  }  // write regular files here, no folders
+  // Write regular files here, and folders of them.
+  const std::filesystem::path& path() const { return temporary_; }
 
   // Makes the folder appear as parent/name, durably. `manifest_extra` maps further keys of the
   // manifest to JSON text. Returns the final path. Error(io) if parent/name has appeared meanwhile;

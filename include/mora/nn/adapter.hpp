@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "mora/config/run_config.hpp"
 #include "mora/nn/context.hpp"
 
 namespace mora {
@@ -34,6 +35,10 @@ class Adapter {
 
   // Fills what does not start from its Init alone, once that and the layer's weight are there.
   virtual void initialise(uint64_t /*seed*/, const Tensor& /*weight*/) const {}
+
+  // Takes on the grouping that the configuration of its method has now. Graphs that exist stay as
+  // they are; they may no longer be run.
+  virtual void regroup(const AdapterConfig& /*config*/) {}
 
   // The method as two thin factors; null where its update has full rank.
   virtual const Factored* factored() const { return nullptr; }

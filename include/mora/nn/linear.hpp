@@ -25,6 +25,7 @@ class Linear {
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }  // null without one
   const Adapter* adapter() const { return adapter_.get(); }
+  Adapter* adapter() { return adapter_.get(); }  // to regroup it
   int64_t in() const { return weight_->shape[1]; }
   int64_t out() const { return weight_->shape[0]; }
 
@@ -45,5 +46,8 @@ void matrix_of(const std::function<Var(Context& context, Var x)>& map, const Ten
 // tools that keep none in memory.
 void delta_weight(const Linear& linear, const Tensor& out);
 void delta_weight(const Linear& linear, const Tensor& weight, const Tensor& out);
+
+// W + delta_weight into `out` (f32 or f64), for a weight of any storage type.
+void merged_weight(const Linear& linear, const Tensor& weight, const Tensor& out);
 
 }  // namespace mora

@@ -24,6 +24,10 @@ enum class Decay : uint8_t {
   yes
 };  // whether weight decay applies (Hugging Face: not for norms and biases)
 
+// By which of AdamW's step counts a parameter is updated: the run's, or one that begins again when
+// adapters do.
+enum class Clock : uint8_t { run, cycle };
+
 // How a parameter starts: every element from N(0, scale), U(-scale, scale), or a constant. Drawn
 // from (seed, name).
 struct Init {
@@ -38,6 +42,7 @@ struct Parameter {
   Training training = Training::frozen;
   Decay decay = Decay::yes;
   double lr_ratio = 1;  // its learning rate, as a multiple of the run's
+  Clock clock = Clock::run;
   Tensor value;
   Tensor grad;  // trained parameters only
 };
@@ -53,6 +58,7 @@ struct ParameterGroup {
   int64_t begin, count;
   Decay decay;
   double lr_ratio;
+  Clock clock;
 };
 
 class ParameterStore {
@@ -83,11 +89,13 @@ class ParameterStore {
   Tensor exp_avg() const { return exp_avg_.view(); }
   Tensor exp_avg_sq() const { return exp_avg_sq_.view(); }
   std::span<const ParameterGroup> groups() const { return groups_; }
+  // A trained parameter's part of one of these blocks, in its shape.
+  Tensor part_of(const Tensor& block, const Parameter& p) const;
 
  private:
   DType stored_type(const Parameter& p) const;
   size_t bytes() const;  // of values, gradients and moments
-  void place_trained(Decay decay, double lr_ratio, int64_t& offset);
+  void place_trained(Decay decay, double lr_ratio, Clock clock, int64_t& offset);
 
   DType working_, frozen_matrices_;
   std::unordered_set<std::string> names_;

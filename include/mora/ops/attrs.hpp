@@ -71,6 +71,11 @@ struct ResizeAttrs {
   int64_t size;
 };
 
+// forward: y[j] = s_j x[p_j]; backward, its transpose: y[p_j] = s_j x[j].
+struct PermuteAttrs {
+  Direction direction = Direction::forward;
+};
+
 // forward: [T, in] -> [T, blocks * R]; backward is its transpose, [T, blocks * R] -> [T, size].
 struct RotateBlocksAttrs {
   Direction direction = Direction::forward;

@@ -86,6 +86,10 @@ Var unfold(Var z,
                attrs);  // [T, R] -> [T, N]: every member gets its group's value; fold's transpose
 Var resize(Var x, const ResizeAttrs& attrs);  // [T, N] -> [T, size]: cut, or extended by zeros
 
+// Features in another order, some negated. x: [T, N]; order: [N] i32, a permutation p with signs s:
+// order[j] = p_j where s_j = 1, and -1 - p_j where s_j = -1.
+Var permute(Var x, Var order, const PermuteAttrs& attrs);
+
 // Cuts (or circularly extends) x to blocks of R features and rotates block b by table row b
 // (half-split pairs). x: [T, in], table: [blocks, R] as for rope.
 Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs);

@@ -3,6 +3,8 @@
 //   <output_dir>/checkpoints/step-00000300/
 //     adapter_config.json, adapter_model.safetensors
 //                            (config.json, model.safetensors and the tokenizer for full training)
+//     base/                  the whole model that the adapter belongs to, once a restarting run has
+//                            merged earlier ones into it
 //     optimizer.safetensors  exp_avg.<name> and exp_avg_sq.<name> of every trained parameter
 //     state.json             TrainingState
 //     MANIFEST.json          sizes and SHA-256 of the others, written last
@@ -63,6 +65,9 @@ struct TrainedModel {
 // them. `dtype`: of full weights; adapters are always f32. `scale`: of MoRA's files.
 void save_trained(const std::filesystem::path& folder, const TrainedModel& trained, DType dtype,
                   MoraScale scale);
+
+// Writes all weights, adapters apart, as a model's folder.
+void save_whole(const std::filesystem::path& folder, const TrainedModel& trained, DType dtype);
 
 // Commits <checkpoints>/step-<step> and returns its path.
 std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints,

@@ -1,5 +1,5 @@
 // Trainer: one optimizer step after another over packed batches. It owns the graphs and plans of a
-// step; a step allocates nothing once the first has run.
+// step; a step allocates nothing once the first has run, or the first after a restart.
 //
 // A step is: for each micro-batch, forward and backward, adding into the flat gradient; then the
 // global norm, clipping and AdamW over the flat blocks. Losses are weighted by tokens over the
@@ -14,6 +14,7 @@
 #include "mora/models/llama.hpp"
 #include "mora/plan/plan.hpp"
 #include "mora/train/example_source.hpp"
+#include "mora/train/restarts.hpp"
 
 namespace mora {
 
@@ -27,9 +28,11 @@ struct StepMetrics {
 
 class Trainer {
  public:
-  // Everything referred to must outlive the trainer; the store is allocated and filled.
+  // Everything referred to must outlive the trainer; the store is allocated and filled. `restarts`:
+  // null for a run without.
   Trainer(const Llama& model, ParameterStore& store, const ExampleSource& data,
-          const TrainConfig& config, uint64_t seed, const Backend& backend, Workspace& workspace);
+          const TrainConfig& config, uint64_t seed, const Backend& backend, Workspace& workspace,
+          Restarts* restarts = nullptr);
   ~Trainer();
 
   int64_t total_steps() const;
@@ -39,8 +42,9 @@ class Trainer {
   double fill() const;       // share of the slots that hold a token, in the first epoch
   size_t activation_bytes() const;
 
-  // One optimizer step. Throws Error(numerical), with the weights as they were, when the loss or
-  // the gradient is not finite; the message names the first operation that made such a value.
+  // One optimizer step, and the restart that is due after it. Throws Error(numerical), with the
+  // weights as they were, when the loss or the gradient is not finite; the message names the first
+  // operation that made such a value.
   StepMetrics step();
 
   // Goes on after `finished` steps of an earlier run; the optimizer's state is restored by the
