@@ -369,7 +369,8 @@ std::vector<Kind> restarting_kinds() {
                            {adapter_kind("lora"), with("magnitude", "none")},
                            {dora, with("full", "none")},
                            {saved, with("full", "two")},
-                           {adapter_kind("mora", "sharing"), with("full", "random")},
+                           {adapter_kind("mora", "sharing", "random"), with("full", "random")},
+                           {adapter_kind("mora", "sharing", "random"), with("none", "none")},
                            {adapter_kind("mora", "rotation"), with("none", "none")}};
   all[0].restart.merge_at = all[4].restart.merge_at = "after_first_step";
   all[1].restart.reset_steps = 2;

@@ -173,8 +173,9 @@ bool Restarts::resume_at(int64_t finished, int64_t total) {
   const int64_t before = merges_;
   merges_ = due(config_.merge_steps, finished, total);
   resets_ = due(reset_steps(), finished, total);
+  if (merges_ == before) return false;  // what graphs refer to stays where it is
   regroup();
-  return merges_ != before;
+  return true;
 }
 
 }  // namespace mora
