@@ -46,6 +46,7 @@ using Places = std::map<std::string, Place>;  // by JSON pointer
 
 // What the files and the overrides say, and where each of it was said.
 struct Document {
+  std::string option = "--set ";  // how overrides are written; without a file: as options
   Json root;
   Places places;  // of "" always
   std::vector<std::string> problems;
@@ -225,6 +226,13 @@ constexpr int kDeepest = 16;  // files that extend each other; more are a circle
 
 // A file and what it extends.
 Document read_document(const fs::path& file, int depth = 0) {
+  Document document;
+  document.root = Json::object();
+  if (file.empty()) {
+    document.option = "--";
+    document.places[""] = {"command line", fs::current_path()};
+    return document;
+  }
   const std::string name = printable(file.string(), 4096);
   const fs::path folder = fs::absolute(file).parent_path();
   std::string text;
@@ -240,7 +248,6 @@ Document read_document(const fs::path& file, int depth = 0) {
   if (!own.is_object()) fail(ErrorKind::usage, name, ": expected an object, got ", brief(own));
   Places places;
   for (const auto& [pointer, line] : lines) places[pointer] = {str(name, ":", line), folder};
-  Document document;
   if (const auto base = own.find(kExtends); base != own.end()) {
     const std::string& place = places.at(json_pointer("", kExtends)).text;
     if (!base->is_string())
@@ -251,8 +258,6 @@ Document read_document(const fs::path& file, int depth = 0) {
     }
     document = read_document((folder / base->get<std::string>()).lexically_normal(), depth + 1);
     own.erase(base);
-  } else {
-    document.root = Json::object();
   }
   document.places[""] = places.at("");
   merge(document, document.root, own, "", places);
@@ -270,7 +275,7 @@ Json override_value(const std::string& text) {
 void apply_override(Document& document, const std::string& text) {
   const size_t equals = text.find('=');
   const std::string path = text.substr(0, equals);
-  const Place place{"--set " + printable(path), fs::current_path()};
+  const Place place{document.option + printable(path), fs::current_path()};
   if (equals == std::string::npos || path.empty()) {
     document.problems.push_back("--set " + printable(text) + ": expected key=value");
     return;

@@ -137,10 +137,14 @@ struct TrainConfig {
   void check_cycles(Fields& f) const;
 };
 
+// The label of a task's own score among evaluations.
+inline constexpr const char* kTaskLabel = "task";
+
 // One benchmark that mora-eval runs (docs/evaluation.md).
 struct BenchmarkConfig {
   std::string name;            // required
   std::filesystem::path data;  // required: folder or file in the official format
+  std::string label;
   std::string prompt = "harness";
   int64_t num_fewshot = 0;
   int64_t num_samples = 0;
@@ -148,6 +152,7 @@ struct BenchmarkConfig {
   int64_t max_new_tokens = 0;
 
   void fields(Fields& f);
+  std::string shown_label() const;  // or one made of name, prompt and number of examples
 };
 
 struct EvalConfig {
@@ -184,6 +189,9 @@ struct RunConfig {
 // See parse_fields: all problems of the file and the overrides in one Error(usage), one a line.
 void parse_config(const std::filesystem::path& file, std::span<const std::string> overrides,
                   RunConfig& config);
+
+// A benchmark by what a command line says of it, "name=value" each, as above.
+BenchmarkConfig parse_benchmark(std::span<const std::string> settings);
 
 // The resolved configuration; parse_config of this text gives the same configuration.
 std::string to_json_text(const RunConfig& config);
