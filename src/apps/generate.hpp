@@ -25,10 +25,15 @@ struct GenerateCommand {
 struct GenerateSettings {
   Sampling sampling;
   int64_t max_new_tokens = 256;
-  std::vector<int32_t> ends;  // of generation_config.json or config.json, and the tokenizer's EOS
+  std::vector<int32_t> ends;
 };
 GenerateSettings generate_settings(const GenerateCommand& command, const Tokenizer& tokenizer,
                                    int64_t vocab_size);
+
+// The tokens that end a text: those of generation_config.json or config.json, and the tokenizer's
+// EOS.
+std::vector<int32_t> end_tokens(const std::filesystem::path& model, const Tokenizer& tokenizer,
+                                int64_t vocab_size);
 
 // The exit code: 0, or 130 and 143 when a signal ended it.
 int generate(const GenerateCommand& command);

@@ -79,13 +79,21 @@ GenerateSettings generate_settings(const GenerateCommand& command, const Tokeniz
   s.max_new_tokens = command.max_new_tokens ? *command.max_new_tokens
                                             : file.integer("max_new_tokens", s.max_new_tokens);
   if (s.max_new_tokens < 1) file.at("max_new_tokens").wrong("expected 1 or more");
-  if (file.has("eos_token_id")) {
-    add_ends(file.at("eos_token_id"), vocab_size, s.ends);
-  } else if (const ConfigFile model(command.model / "config.json"); model.has("eos_token_id")) {
-    add_ends(model.at("eos_token_id"), vocab_size, s.ends);
-  }
-  if (tokenizer.eos()) s.ends.push_back(*tokenizer.eos());
+  s.ends = end_tokens(command.model, tokenizer, vocab_size);
   return s;
+}
+
+std::vector<int32_t> end_tokens(const std::filesystem::path& model, const Tokenizer& tokenizer,
+                                int64_t vocab_size) {
+  std::vector<int32_t> ends;
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    const ConfigFile file(model / name);
+    if (!file.has("eos_token_id")) continue;
+    add_ends(file.at("eos_token_id"), vocab_size, ends);
+    break;
+  }
+  if (tokenizer.eos()) ends.push_back(*tokenizer.eos());
+  return ends;
 }
 
 }  // namespace mora::apps

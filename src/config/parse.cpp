@@ -38,7 +38,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 // What the file and the overrides say, and where each of it was said.
 struct Document {
-  std::string name;  // of the file
+  std::string name;  // of the file; empty: there is only a command line
   fs::path folder;
   Json root;
   JsonLines lines;
@@ -52,7 +52,7 @@ struct Document {
       if (const auto line = lines.find(pointer); line != lines.end()) {
         return str(name, ":", line->second);
       }
-      if (pointer.empty()) return name;
+      if (pointer.empty()) return name.empty() ? "command line" : name;
       pointer.resize(pointer.rfind('/'));
     }
   }
@@ -204,6 +204,8 @@ class Parser : public Fields {
 
 Document read_document(const fs::path& file) {
   Document document;
+  document.root = Json::object();
+  if (file.empty()) return document;
   document.name = printable(file.string(), 4096);
   document.folder = fs::absolute(file).parent_path();
   std::string text;
@@ -232,7 +234,7 @@ Json override_value(const std::string& text) {
 void apply_override(Document& document, const std::string& text) {
   const size_t equals = text.find('=');
   const std::string path = text.substr(0, equals);
-  const std::string place = "--set " + printable(path);
+  const std::string place = (document.name.empty() ? "--" : "--set ") + printable(path);
   if (equals == std::string::npos || path.empty()) {
     document.problems.push_back("--set " + printable(text) + ": expected key=value");
     return;

@@ -2,6 +2,10 @@
 // once each.
 #include "mora/config/run_config.hpp"
 
+#include <set>
+
+#include "mora/core/error.hpp"
+
 namespace mora {
 
 namespace {
@@ -153,6 +157,15 @@ void BenchmarkConfig::fields(Fields& f) {
             "headline", "ner"},
            "which benchmark", Presence::required);
   f.field("data", data, "its official files: a folder or a file", Presence::required);
+  f.field("label", label,
+          "name of its result files and its rows in tables; empty: made of name, prompt and number "
+          "of examples, as mmlu-5shot");
+  f.check(
+      label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                              "._-") == std::string::npos &&
+          !label.starts_with('.') && label != kTaskLabel,
+      "\"label\" names files: letters, digits, \".\", \"_\" and \"-\", not a \".\" in front, and "
+      "not \"task\", which is the task's own score");
   f.when("name", name, {"gsm8k"}, [&](Fields& g) {
     g.choice("prompt", prompt, {"harness", "metamath"},
              "lm-evaluation-harness's prompt and answers, or MetaMath's");
@@ -171,11 +184,25 @@ void BenchmarkConfig::fields(Fields& f) {
   });
 }
 
+std::string BenchmarkConfig::shown_label() const {
+  if (!label.empty()) return label;
+  std::string made = name;
+  if (prompt != BenchmarkConfig().prompt) made += "-" + prompt;
+  if (num_fewshot > 0) made += "-" + std::to_string(num_fewshot) + "shot";
+  return made;
+}
+
 void EvalConfig::fields(Fields& f) {
   f.field("batch_size", batch_size, kBatch, "sequences evaluated together");
   f.field("max_new_tokens", max_new_tokens, {1, 1 << 20}, "longest generated answer");
   f.field("num_samples", num_samples, kCount, "samples to evaluate; 0: all");
   f.sections("benchmarks", benchmarks, "benchmarks that mora-eval runs");
+  std::set<std::string> labels;
+  for (const BenchmarkConfig& b : benchmarks) {
+    const std::string label = b.shown_label();
+    f.check(labels.insert(label).second,
+            str("\"benchmarks\" has \"", label, "\" twice: give one of them another \"label\""));
+  }
 }
 
 void EngineConfig::fields(Fields& f) {
@@ -201,6 +228,12 @@ void RunConfig::fields(Fields& f) {
 void parse_config(const std::filesystem::path& file, std::span<const std::string> overrides,
                   RunConfig& config) {
   parse_fields(file, overrides, [&](Fields& f) { config.fields(f); });
+}
+
+BenchmarkConfig parse_benchmark(std::span<const std::string> settings) {
+  BenchmarkConfig benchmark;
+  parse_fields({}, settings, [&](Fields& f) { benchmark.fields(f); });
+  return benchmark;
 }
 
 std::string to_json_text(const RunConfig& config) {

@@ -6,9 +6,27 @@
 
 namespace mora {
 
-MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data,
-                   int64_t count, int64_t batch_size, const Backend& backend,
-                   Workspace& workspace) {
+namespace {
+
+// Of the tokens [begin, end) of a batch, whose losses are given.
+MeanLoss mean_of(const Batch& batch, const Tensor& nll, int64_t begin, int64_t end) {
+  MeanLoss mean;
+  for (auto t = static_cast<size_t>(begin); t < static_cast<size_t>(end); ++t) {
+    const double weight = static_cast<double>(batch.weights[t]);
+    const double loss =
+        nll.dtype() == DType::f64 ? nll.as<double>()[t] : static_cast<double>(nll.as<float>()[t]);
+    mean.loss += weight * loss;
+    mean.tokens += weight;
+  }
+  if (mean.tokens > 0) mean.loss /= mean.tokens;
+  return mean;
+}
+
+}  // namespace
+
+std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& store,
+                                     const ExampleSource& data, int64_t count, int64_t batch_size,
+                                     const Backend& backend, Workspace& workspace) {
   const int64_t n = count > 0 ? std::min(count, data.size()) : data.size();
   int64_t longest = 1, tokens = 0;
   const auto length = [&](int64_t i) {
@@ -26,25 +44,27 @@ MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const Exampl
   const Var h =
       model.hidden(context, bind(tensors.tokens, "tokens"), bind(tensors.positions, "positions"),
                    model.packed_attention(bind(tensors.segment_start, "segment_start")));
-  const Var loss =
+  const Var nll =
       linear_cross_entropy(h, model.output_weight(context), bind(tensors.labels, "labels"),
                            bind(tensors.weights, "weights"))
-          .loss;
-  Plan plan(graph, std::array{loss}, backend, workspace);
-  MeanLoss result;
+          .nll;
+  Plan plan(graph, std::array{nll}, backend, workspace);
+  std::vector<MeanLoss> result;
   for (int64_t i = 0; i < n;) {
     batch.clear();
+    std::vector<int64_t> ends;
     do {
       batch.append(data.example(i++));
+      ends.push_back(batch.tokens_used);
     } while (i < n && batch.tokens_used + length(i) <= batch.capacity());
     tensors.fill(batch, 1.0);
     plan.run();
-    const Tensor value = plan[loss];
-    result.loss += value.dtype() == DType::f64 ? value.as<double>()[0]
-                                               : static_cast<double>(value.as<float>()[0]);
-    result.tokens += batch.weight_sum;
+    int64_t begin = 0;
+    for (const int64_t end : ends) {
+      result.push_back(mean_of(batch, plan[nll], begin, end));
+      begin = end;
+    }
   }
-  if (result.tokens > 0) result.loss /= result.tokens;
   return result;
 }
 

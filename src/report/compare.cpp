@@ -4,6 +4,7 @@
 
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
+#include "mora/report/evaluation.hpp"
 #include "mora/report/metrics.hpp"
 #include "report/table.hpp"
 
@@ -36,9 +37,11 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
       "loss",   "eval_loss", "perplexity", "character_accuracy",   "exact_match",
       "seconds"};
   std::vector<Json> documents;
+  std::vector<std::vector<std::pair<std::string, std::string>>> benchmarks;
   for (const auto& folder : run_folders) {
     const auto file = folder / "summary.json";
     documents.push_back(parse_json(read_file(file, size_t{1} << 20), file.string()));
+    benchmarks.push_back(benchmark_totals(folder / "eval"));
   }
   std::vector<std::string> columns;
   for (const std::string& key : candidates) {
@@ -47,11 +50,23 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
   }
   std::vector<std::vector<std::string>> rows = {columns};
   for (std::string& title : rows[0]) std::ranges::replace(title, '_', ' ');
+  std::vector<std::string> totals;  // of any run's benchmarks
+  for (const auto& of_run : benchmarks) {
+    for (const auto& [title, value] : of_run) {
+      if (std::ranges::find(totals, title) == totals.end()) totals.push_back(title);
+    }
+  }
+  rows[0].insert(rows[0].end(), totals.begin(), totals.end());
   for (size_t i = 0; i < documents.size(); ++i) {
     const JsonView summary(documents[i], (run_folders[i] / "summary.json").string());
     std::vector<std::string> row;
     row.reserve(columns.size());
     for (const std::string& key : columns) row.push_back(cell(summary, key));
+    for (const std::string& title : totals) {
+      const auto found =
+          std::ranges::find(benchmarks[i], title, &std::pair<std::string, std::string>::first);
+      row.push_back(found == benchmarks[i].end() ? "-" : found->second);
+    }
     rows.push_back(std::move(row));
   }
   return aligned(rows);

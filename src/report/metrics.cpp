@@ -11,24 +11,9 @@
 #include <cstdio>
 #include <cstring>
 
-#include "io/json.hpp"
 #include "mora/core/error.hpp"
 
 namespace mora {
-
-std::string to_json_line(const Record& record) {
-  Json json = Json::object();
-  for (const auto& [name, value] : record) {
-    if (const auto* number = std::get_if<double>(&value)) {
-      json[name] = json_number(*number);
-    } else if (const auto* integer = std::get_if<int64_t>(&value)) {
-      json[name] = *integer;
-    } else {
-      json[name] = std::get<std::string>(value);
-    }
-  }
-  return dump_json(json);
-}
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t keep)
     : file_(file),

@@ -6,8 +6,8 @@
 
 namespace mora::tasks {
 
-// eval_loss and perplexity over the first config.num_samples examples (0: all). Error(usage) when
-// there are none.
+// eval_loss and perplexity, with each sample's loss and trained tokens, over the first
+// config.num_samples examples (0: all). Error(usage) when there are none.
 Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
                      const EvalConfig& config);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "benchmarks/statistics.hpp"
 #include "mora/data/data_report.hpp"
 #include "mora/data/uuid_pairs.hpp"
 #include "tasks/tasks.hpp"
@@ -69,15 +70,7 @@ class UuidTask final : public Task {
                                      .finished = [this](size_t, std::span<const int32_t> tokens) {
                                        return tokenizer_.decode(tokens).size() >= kUuidLength;
                                      }});
-    double accuracy = 0, exact = 0;
-    for (size_t i = 0; i < n; ++i) {
-      const std::string text = tokenizer_.decode(continuations[i]).substr(0, kUuidLength);
-      accuracy += uuid_character_accuracy(text, pairs_[i].value);
-      exact += text == pairs_[i].value ? 1 : 0;
-    }
-    const auto count = static_cast<double>(n);
-    return {static_cast<int64_t>(n),
-            {{"character_accuracy", accuracy / count}, {"exact_match", exact / count}}};
+    return judged(continuations);
   }
 
   void save_data(const std::filesystem::path& folder) const override {
@@ -85,6 +78,30 @@ class UuidTask final : public Task {
   }
 
  private:
+  // The scores of the first pairs by what the model said to their keys.
+  Scores judged(std::span<const std::vector<int32_t>> continuations) const {
+    std::vector<double> accuracy, exact;
+    Scores scores{.samples = static_cast<int64_t>(continuations.size()), .values = {}};
+    for (size_t i = 0; i < continuations.size(); ++i) {
+      const UuidPair& pair = pairs_[i];
+      const std::string text = tokenizer_.decode(continuations[i]).substr(0, kUuidLength);
+      accuracy.push_back(uuid_character_accuracy(text, pair.value));
+      exact.push_back(text == pair.value ? 1 : 0);
+      scores.records.push_back({{"index", static_cast<int64_t>(i)},
+                                {"prompt", pair.key + ":"},
+                                {"answer", pair.value},
+                                {"prediction", text},
+                                {"character_accuracy", accuracy.back()},
+                                {"exact_match", exact.back()}});
+    }
+    for (const auto& [name, values] :
+         {std::pair("character_accuracy", accuracy), std::pair("exact_match", exact)}) {
+      const Measurement mean = benchmarks::mean_of(name, "", values);
+      scores.values.push_back({name, mean.value, mean.standard_error});
+    }
+    return scores;
+  }
+
   const Tokenizer& tokenizer_;
   std::vector<UuidPair> pairs_;
   UuidExamples examples_;

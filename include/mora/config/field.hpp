@@ -108,8 +108,9 @@ class Fields {
 
 // Reads a JSON file (`//` comments allowed) into the fields that `visit` declares, then `overrides`
 // of the form "a.b=value" (JSON if it parses, else a string). Relative paths in the file are
-// resolved against the file's folder, those in overrides against the current folder. All problems,
-// one a line, are thrown as one Error(usage).
+// resolved against the file's folder, those in overrides against the current folder. Without a file
+// the overrides are all there is: options of a command line. All problems, one a line, are thrown
+// as one Error(usage).
 void parse_fields(const std::filesystem::path& file, std::span<const std::string> overrides,
                   const Fields::Visit& visit);
 

@@ -115,10 +115,14 @@ struct TrainConfig {
   void fields(Fields& f, const std::string& adapter_method);
 };
 
+// The label of a task's own score among evaluations.
+inline constexpr const char* kTaskLabel = "task";
+
 // One benchmark that mora-eval runs (docs/evaluation.md).
 struct BenchmarkConfig {
   std::string name;            // required
   std::filesystem::path data;  // required: folder or file in the official format
+  std::string label;
   std::string prompt = "harness";
   int64_t num_fewshot = 0;
   std::filesystem::path fewshot;  // empty: data
@@ -127,6 +131,7 @@ struct BenchmarkConfig {
   int64_t max_new_tokens = 0;
 
   void fields(Fields& f);
+  std::string shown_label() const;  // or one made of name, prompt and number of examples
 };
 
 struct EvalConfig {
@@ -162,6 +167,9 @@ struct RunConfig {
 // See parse_fields: all problems of the file and the overrides in one Error(usage), one a line.
 void parse_config(const std::filesystem::path& file, std::span<const std::string> overrides,
                   RunConfig& config);
+
+// A benchmark by what a command line says of it, "name=value" each, as above.
+BenchmarkConfig parse_benchmark(std::span<const std::string> settings);
 
 // The resolved configuration; parse_config of this text gives the same configuration.
 std::string to_json_text(const RunConfig& config);

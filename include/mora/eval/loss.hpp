@@ -1,5 +1,7 @@
-// Mean loss over held-out examples, without gradients or dropout.
+// Losses of held-out examples, without gradients or dropout.
 #pragma once
+
+#include <vector>
 
 #include "mora/backend/backend.hpp"
 #include "mora/models/llama.hpp"
@@ -13,9 +15,10 @@ struct MeanLoss {
   double tokens = 0;  // sum of weights
 };
 
-// Over the first `count` examples (0: all), in their order as many at a time as fit the tokens of
+// Of each of the first `count` examples (0: all), read as many at a time as fit the tokens of
 // `batch_size` of the longest.
-MeanLoss mean_loss(const Llama& model, const ParameterStore& store, const ExampleSource& data,
-                   int64_t count, int64_t batch_size, const Backend& backend, Workspace& workspace);
+std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& store,
+                                     const ExampleSource& data, int64_t count, int64_t batch_size,
+                                     const Backend& backend, Workspace& workspace);
 
 }  // namespace mora

@@ -5,19 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <utility>
-#include <variant>
 #include <vector>
 
+#include "mora/io/record.hpp"
+
 namespace mora {
-
-// An ordered record of named numbers and texts.
-using MetricValue = std::variant<int64_t, double, std::string>;
-using Record = std::vector<std::pair<std::string, MetricValue>>;
-
-// One line of JSON, numbers in full precision; NaN and infinities as the strings "NaN", "Infinity",
-// "-Infinity".
-std::string to_json_line(const Record& record);
 
 // Appends records to a file, one a line, each flushed to the system.
 class MetricsLog {
@@ -59,7 +51,7 @@ std::string duration(double seconds);
 int64_t peak_memory();
 
 // One table of several runs' summary.json, columns aligned: method, operator, rank, trainable
-// parameters, steps, loss, the scores, seconds.
+// parameters, steps, loss, the scores, seconds, and what mora-eval wrote of benchmarks.
 std::string compare_runs(const std::vector<std::filesystem::path>& run_folders);
 
 }  // namespace mora

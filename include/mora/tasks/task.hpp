@@ -10,6 +10,7 @@
 #include "mora/config/run_config.hpp"
 #include "mora/eval/generator.hpp"
 #include "mora/eval/scored_model.hpp"
+#include "mora/io/record.hpp"
 #include "mora/text/tokenizer.hpp"
 #include "mora/train/example_source.hpp"
 
@@ -18,11 +19,13 @@ namespace mora {
 struct Score {
   std::string name;  // "character_accuracy"
   double value;
+  double standard_error = -1;  // negative: none
 };
 
 struct Scores {
   int64_t samples = 0;
   std::vector<Score> values;
+  std::vector<Record> records = {};  // one a sample: its index, what was scored and how
 };
 
 class Task {
