@@ -16,6 +16,13 @@ constexpr Row kBenchmarks[] = {
     {"pubmedqa", benchmarks::make_pubmedqa},
     {"medqa", benchmarks::make_medqa},
     {"rct", benchmarks::make_rct},
+    {"gsm8k", benchmarks::make_gsm8k},
+    {"math", benchmarks::make_math},
+    {"convfinqa", benchmarks::make_convfinqa},
+    {"fiqa", benchmarks::make_fiqa},
+    {"fpb", benchmarks::make_fpb},
+    {"headline", benchmarks::make_headline},
+    {"ner", benchmarks::make_ner},
 };
 
 }  // namespace

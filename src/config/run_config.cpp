@@ -219,6 +219,9 @@ void BenchmarkConfig::fields(Fields& f) {
              "lm-evaluation-harness's prompt and answers, or MetaMath's");
   });
   f.field("num_fewshot", num_fewshot, {0, 64}, "solved examples in front of each question");
+  f.when("name", name, {"gsm8k", "fiqa", "fpb", "headline", "ner"}, [&](Fields& g) {
+    g.field("fewshot", fewshot, "where the solved examples come from, as data; empty: data itself");
+  });
   f.field("num_samples", num_samples, kCount, "questions of each subject, from the first; 0: all");
   f.when("name", name, {"mmlu"}, [&](Fields& g) {
     g.field("subjects", subjects, "subjects to ask; empty: all that the folder has");

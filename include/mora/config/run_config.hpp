@@ -147,6 +147,7 @@ struct BenchmarkConfig {
   std::string label;
   std::string prompt = "harness";
   int64_t num_fewshot = 0;
+  std::filesystem::path fewshot;  // empty: data
   int64_t num_samples = 0;
   std::vector<std::string> subjects;
   int64_t max_new_tokens = 0;
