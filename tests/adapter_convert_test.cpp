@@ -5,6 +5,7 @@
 #include "adapter_folders.hpp"
 #include "command.hpp"
 #include "mora/adapters/lora_export.hpp"
+#include "worse.hpp"
 
 TEST_SUITE_BEGIN("adapter convert");
 
@@ -89,7 +90,7 @@ void check_equal(const std::map<std::string, Numbers>& got,
   for (const auto& [path, update] : expected) {
     double worst = 0;
     const Numbers difference = minus(got.at(path), update);
-    for (const double d : difference) worst = std::max(worst, std::fabs(d));
+    for (const double d : difference) worst = worse(worst, std::fabs(d));
     CHECK_MESSAGE(worst <= tolerance, path);
     CHECK(frobenius(update) > 0.01);
   }

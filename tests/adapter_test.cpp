@@ -11,6 +11,7 @@
 #include "mora/autograd/grad.hpp"
 #include "mora/plan/plan.hpp"
 #include "tiny_llama.hpp"
+#include "worse.hpp"
 
 TEST_SUITE_BEGIN("adapter");
 
@@ -36,7 +37,7 @@ double difference(const Numbers& a, const Numbers& b) {
   REQUIRE(a.size() == b.size());
   double error = 0, scale = 1;
   for (size_t i = 0; i < a.size(); ++i) {
-    error = std::max(error, std::fabs(a[i] - b[i]));
+    error = worse(error, std::fabs(a[i] - b[i]));
     scale = std::max(scale, std::fabs(b[i]));
   }
   return error / scale;

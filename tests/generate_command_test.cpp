@@ -172,7 +172,7 @@ TEST_CASE("the model folder's template and generation_config.json are used; flag
   const std::vector<std::string> options = joined({"--prompt", "Hello"}, kShort);
   const std::string raw = text_of(model.generate(options));
   model.folder.file("tokenizer_config.json",
-                    R"({"chat_template": "Q: {{ messages[0].content }}\nA: "})");
+                    R"({"chat_template": "{{ bos_token }}Q: {{ messages[0].content }}\nA: "})");
   const std::string templated = text_of(model.generate(options));
   CHECK(templated != raw);
   CHECK(text_of(model.generate(joined(options, {"--raw"}))) == raw);
@@ -197,7 +197,10 @@ TEST_CASE("the model folder's template and generation_config.json are used; flag
   CHECK(wrong.code == 3);
   CHECK(wrong.err.find("generation_config.json: /eos_token_id/1") != std::string::npos);
   model.folder.file("generation_config.json", R"({"do_sample": true, "top_p": 7})");
-  CHECK(model.generate(options).err.find("top_p is 7") != std::string::npos);
+  const Finished senseless = model.generate(options);
+  CHECK(senseless.code == 3);
+  CHECK(senseless.err.find("generation_config.json: top_p is 7") != std::string::npos);
+  CHECK(model.generate(joined(options, {"--top-p", "0.9"})).code == 0);
 }
 
 TEST_CASE("mistakes are one line and the documented exit code") {

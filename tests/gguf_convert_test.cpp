@@ -8,6 +8,7 @@
 #include "gguf_model.hpp"
 #include "io/json.hpp"
 #include "mora/text/tokenizer.hpp"
+#include "worse.hpp"
 
 TEST_SUITE_BEGIN("gguf conversion");
 
@@ -40,12 +41,13 @@ double largest_difference(const fs::path& a, const fs::path& b) {
   for (const auto& [name, info] : left.tensors()) {
     const std::vector<float> x = values_of(left, name), y = values_of(right, name);
     REQUIRE(x.size() == y.size());
-    float largest = 0, difference = 0;
+    float largest = 0;
+    double difference = 0;
     for (size_t i = 0; i < x.size(); ++i) {
       largest = std::max(largest, std::fabs(x[i]));
-      difference = std::max(difference, std::fabs(x[i] - y[i]));
+      difference = worse(difference, std::fabs(x[i] - y[i]));
     }
-    worst = std::max(worst, static_cast<double>(difference / largest));
+    worst = worse(worst, difference / static_cast<double>(largest));
   }
   return worst;
 }

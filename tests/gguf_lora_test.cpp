@@ -8,6 +8,7 @@
 #include "io/json.hpp"
 #include "mora/io/gguf.hpp"
 #include "mora/io/safetensors.hpp"
+#include "worse.hpp"
 
 TEST_SUITE_BEGIN("gguf lora");
 
@@ -106,7 +107,7 @@ void check_update(const PeftFolder& folder, const std::string& module, const std
         expected += static_cast<double>(b.values[static_cast<size_t>(ours(row) * b.columns) + k]) *
                     static_cast<double>(a.values[k * static_cast<size_t>(a.columns) + j]);
       }
-      worst = std::max(worst, std::fabs(got[j] - scale * expected));
+      worst = worse(worst, std::fabs(got[j] - scale * expected));
     }
     CHECK(worst < 1e-5 * scale);
   }

@@ -5,6 +5,7 @@
 #include "golden.hpp"
 #include "mora/io/file.hpp"
 #include "mora/models/llama.hpp"
+#include "mora/models/llama_gguf.hpp"
 
 TEST_SUITE_BEGIN("gguf rope");
 
@@ -35,6 +36,32 @@ TEST_CASE("linear and llama3 RoPE go to GGUF and back") {
     CHECK(back.rope_scaling == scaling);
     CHECK(back.rope_theta == config.rope_theta);
   }
+}
+
+TEST_CASE("llama3 RoPE is found again for heads of any size, however few frequencies are blended") {
+  int found = 0;
+  for (const int64_t head_dim : {4, 6, 8, 16, 32, 64, 128}) {
+    for (const double theta : {100.0, 10000.0, 500000.0}) {
+      for (const double original : {64.0, 500.0, 8192.0}) {
+        for (const double factor : {8.0, 32.0}) {
+          const Llama3Rope rope{.factor = factor, .original = original};
+          const std::vector<float> divisors = llama3_divisors(rope, theta, head_dim);
+          // Where no frequency is divided in full, nothing tells the factor.
+          if (divisors.back() != static_cast<float>(factor)) continue;
+          CAPTURE(head_dim);
+          CAPTURE(theta);
+          CAPTURE(original);
+          const auto again = find_llama3(divisors, theta, {});
+          REQUIRE(again);
+          const std::vector<float> those = llama3_divisors(*again, theta, head_dim);
+          for (size_t i = 0; i < divisors.size(); ++i)
+            CHECK(those[i] == doctest::Approx(divisors[i]).epsilon(1e-5));
+          ++found;
+        }
+      }
+    }
+  }
+  CHECK(found > 80);
 }
 
 TEST_CASE("dynamic RoPE and biases are refused by name") {

@@ -10,6 +10,7 @@
 
 #include "mora/core/tensor.hpp"
 #include "mora/io/safetensors.hpp"
+#include "worse.hpp"
 
 namespace mora::testing {
 
@@ -42,7 +43,7 @@ inline double relative_error(const Tensor& got, const std::vector<double>& expec
   REQUIRE(g.size() == expected.size());
   double error = 0, scale = 0;
   for (size_t i = 0; i < g.size(); ++i) {
-    error = std::max(error, std::fabs(g[i] - expected[i]));
+    error = worse(error, std::fabs(g[i] - expected[i]));
     scale = std::max(scale, std::fabs(expected[i]));
   }
   return scale > 0 ? error / scale : error;

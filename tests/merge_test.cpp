@@ -164,6 +164,11 @@ TEST_CASE("what cannot be merged is refused, and nothing is left") {
   write_file_atomically(trained / "other/model.safetensors", weights);
   refused(3, joined(joined({"--model", "other"}, adapter), out),
           "not the weights that the adapter was trained on");
+  fs::copy(kBase, trained / "larger");
+  fs::copy_file(MORA_SOURCE_DIR "/tests/golden/tokenizers/spm_bpe.model",
+                trained / "larger/tokenizer.model", fs::copy_options::overwrite_existing);
+  refused(3, joined(joined({"--model", "larger"}, adapter), out),
+          "has 1200 tokens, but the model's vocab_size is 1024");
   CHECK(bytes_of(trained / "taken/file") == "mine");
   for (const auto& entry : fs::directory_iterator(trained.path()))
     CHECK_FALSE(entry.path().filename().string().starts_with(".tmp"));

@@ -9,6 +9,7 @@
 #include "mora/eval/generator.hpp"
 #include "mora/eval/logits.hpp"
 #include "mora/io/safetensors.hpp"
+#include "worse.hpp"
 
 namespace mora::testing {
 
@@ -30,8 +31,8 @@ double logits_error(const SafetensorsFile& golden, const Tensor& logits) {
   for (size_t i = 0; i < expected.size(); ++i) {
     const size_t row = i / columns.size(),
                  column = static_cast<size_t>(columns[i % columns.size()]);
-    error = std::max(error, std::fabs(static_cast<double>(got[row * vocab + column]) -
-                                      static_cast<double>(expected[i])));
+    error = worse(error, std::fabs(static_cast<double>(got[row * vocab + column]) -
+                                   static_cast<double>(expected[i])));
   }
   return error / static_cast<double>(values_of<float>(golden, "largest_logit")[0]);
 }

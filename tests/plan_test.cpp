@@ -9,6 +9,7 @@
 
 #include "mora/autograd/grad.hpp"
 #include "random_graph.hpp"
+#include "worse.hpp"
 
 using namespace mora;
 using namespace mora::testing;
@@ -34,7 +35,7 @@ double difference(const Array& got, const Array& expected) {
   double worst = 0, scale = 1e-300;
   for (size_t i = 0; i < got.size(); ++i) {
     if (!std::isfinite(expected[i])) return 0;
-    worst = std::max(worst, std::abs(got[i] - expected[i]));
+    worst = worse(worst, std::abs(got[i] - expected[i]));
     scale = std::max(scale, std::abs(expected[i]));
   }
   return worst / scale;

@@ -13,6 +13,7 @@
 #include "temporary_folder.hpp"
 #include "tiny_training.hpp"
 #include "train/step_graph.hpp"
+#include "worse.hpp"
 
 TEST_SUITE_BEGIN("trainer");
 
@@ -34,7 +35,7 @@ std::vector<MatmulProvider> providers() {
 double largest_difference(const Tensor& a, const Tensor& b) {
   double difference = 0;
   for (size_t i = 0; i < a.as<double>().size(); ++i)
-    difference = std::max(difference, std::fabs(a.as<double>()[i] - b.as<double>()[i]));
+    difference = worse(difference, std::fabs(a.as<double>()[i] - b.as<double>()[i]));
   return difference;
 }
 

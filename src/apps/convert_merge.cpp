@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "apps/convert.hpp"
+#include "apps/session.hpp"
 #include "io/json.hpp"
 #include "mora/adapters/adapters.hpp"
 #include "mora/adapters/files.hpp"
@@ -150,7 +151,7 @@ std::string config_text(const fs::path& file, const StoredType& type) {
 std::vector<int32_t> sample_ids(const Options& options, const LlamaConfig& config) {
   const std::string text =
       options.text.empty() ? kSample : read_file(options.text, size_t{1} << 20);
-  std::vector<int32_t> ids = load_tokenizer(options.model)->encode(text);
+  std::vector<int32_t> ids = load_tokenizer_for(config, options.model)->encode(text);
   const int64_t most = std::min<int64_t>(256, config.max_position_embeddings);
   if (static_cast<int64_t>(ids.size()) > most) ids.resize(static_cast<size_t>(most));
   if (ids.empty()) fail(ErrorKind::usage, "--text: ", options.text, " holds no text");
@@ -186,7 +187,7 @@ void verify(const Options& options, const fs::path& merged, const LlamaConfig& c
   for (size_t i = 0; i < expected.as<float>().size(); ++i) {
     const auto e = static_cast<double>(expected.as<float>()[i]),
                f = static_cast<double>(found.as<float>()[i]);
-    difference = std::max(difference, std::isfinite(f) ? std::fabs(e - f) : INFINITY);
+    difference = std::max(difference, std::isfinite(e - f) ? std::fabs(e - f) : INFINITY);
     largest = std::max(largest, std::fabs(e));
   }
   const bool exact = is_exact(SafetensorsFolder(merged));

@@ -21,6 +21,7 @@ class ConfigFile {
     if (!json_.is_object()) view().wrong_type("an object");
   }
 
+  const std::string& name() const { return name_; }
   bool has(const char* key) const { return view().has(key); }
   JsonView at(const char* key) const { return view().at(key); }
   double number(const char* key, double otherwise) const {
@@ -48,13 +49,22 @@ void add_ends(const JsonView& v, int64_t vocab_size, std::vector<int32_t>& ends)
   for (const JsonView& id : v.items()) add(id);
 }
 
+void apply_flags(const GenerateCommand& c, Sampling& s) {
+  s.seed = static_cast<uint64_t>(c.seed);
+  if (c.repetition_penalty) s.repetition_penalty = *c.repetition_penalty;
+  if (c.temperature) s.temperature = *c.temperature;
+  if (c.top_k) s.top_k = *c.top_k;
+  if (c.top_p) s.top_p = *c.top_p;
+}
+
 Sampling sampling(const GenerateCommand& c, const ConfigFile& file) {
+  Sampling flags;
+  apply_flags(c, flags);
+  check_sampling(flags);
   const bool by_file = file.has("do_sample") && file.at("do_sample").boolean();
   const bool by_flags = c.temperature || c.top_k || c.top_p;
   Sampling s;
-  s.seed = static_cast<uint64_t>(c.seed);
-  s.repetition_penalty =
-      c.repetition_penalty ? *c.repetition_penalty : file.number("repetition_penalty", 1);
+  s.repetition_penalty = file.number("repetition_penalty", 1);
   if (by_file) {
     s.temperature = file.number("temperature", 1);
     s.top_k = file.integer("top_k", kDefaultTopK);
@@ -62,10 +72,12 @@ Sampling sampling(const GenerateCommand& c, const ConfigFile& file) {
   } else if (by_flags) {
     s.temperature = 1;
   }
-  if (c.temperature) s.temperature = *c.temperature;
-  if (c.top_k) s.top_k = *c.top_k;
-  if (c.top_p) s.top_p = *c.top_p;
-  check_sampling(s);
+  apply_flags(c, s);
+  try {
+    check_sampling(s);
+  } catch (const Error& e) {  // the flags are right
+    fail(ErrorKind::data, file.name(), ": ", e.what());
+  }
   return s;
 }
 

@@ -8,6 +8,7 @@
 #include "mora/adapters/adapters.hpp"
 #include "mora/adapters/files.hpp"
 #include "mora/core/parallel.hpp"
+#include "mora/io/text.hpp"
 #include "mora/train/restarts.hpp"
 
 namespace mora::apps {
@@ -41,6 +42,17 @@ DType frozen_type(const ModelConfig& model, bool merges) {
 
 }  // namespace
 
+std::unique_ptr<Tokenizer> load_tokenizer_for(const LlamaConfig& model,
+                                              const std::filesystem::path& file_or_folder) {
+  std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(file_or_folder);
+  if (tokenizer->vocab_size() > model.vocab_size) {
+    fail(ErrorKind::data, printable(file_or_folder.string()), ": the tokenizer has ",
+         tokenizer->vocab_size(), " tokens, but the model's vocab_size is ", model.vocab_size,
+         "; give the model's own tokenizer");
+  }
+  return tokenizer;
+}
+
 std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
   if (engine.threads > 0) set_thread_count(static_cast<int>(engine.threads));
   const MatmulProvider provider = engine.matmul == "onednn"  ? MatmulProvider::onednn
@@ -55,11 +67,7 @@ Session::Session(RunConfig run, Training weights)
   const bool scratch = m.path.empty();
   const LlamaConfig llama = read_llama_config(scratch ? m.config : m.path / "config.json");
   tokenizer_path = m.tokenizer.empty() ? m.path : m.tokenizer;
-  tokenizer = load_tokenizer(tokenizer_path);
-  if (tokenizer->vocab_size() > llama.vocab_size) {
-    fail(ErrorKind::data, tokenizer_path.string(), ": the tokenizer has ", tokenizer->vocab_size(),
-         " pieces, but the model's vocab_size is ", llama.vocab_size);
-  }
+  tokenizer = load_tokenizer_for(llama, tokenizer_path);
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
   const bool merges = weights == Training::trained && config.restart.enabled();

@@ -29,6 +29,11 @@ struct Session {
   ScoredModel scored() { return {*model, *store, *backend, workspace}; }
 };
 
+// The tokenizer of a file or folder, for this model: Error(data) where it has tokens that the model
+// has no rows for. The vocabulary is never resized.
+std::unique_ptr<Tokenizer> load_tokenizer_for(const LlamaConfig& model,
+                                              const std::filesystem::path& file_or_folder);
+
 // Maps engine.* to the process: number of threads, provider of matrix products.
 std::unique_ptr<Backend> configure_engine(const EngineConfig& engine);
 

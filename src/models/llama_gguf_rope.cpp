@@ -37,21 +37,39 @@ bool matches(const Llama3Rope& rope, std::span<const float> divisors, double the
   return true;
 }
 
-// The line through the two outermost blended points, with low = 1.
-std::optional<Llama3Rope> solve(std::span<const float> divisors, double theta, double factor) {
+struct Blended {
+  double turns, s;
+};
+
+std::vector<Blended> blended(std::span<const float> divisors, double theta, double factor) {
   const auto head_dim = static_cast<int64_t>(2 * divisors.size());
-  std::vector<std::pair<double, double>> points;  // turns, s
+  std::vector<Blended> points;
   for (size_t i = 0; i < divisors.size(); ++i) {
     const double inverse = 1.0 / static_cast<double>(divisors[i]);
     const double s = (inverse - 1 / factor) / (1 - 1 / factor);
-    if (s > 1e-4 && s < 1 - 1e-4) points.emplace_back(turns(i, theta, head_dim), s);
+    if (s > 1e-4 && s < 1 - 1e-4) points.push_back({turns(i, theta, head_dim), s});
   }
-  if (points.size() < 2) return std::nullopt;
+  return points;
+}
+
+// The line through the two outermost blended points, with low = 1; through one with high = 4, as
+// all models have it. Without any, the longest original that divides the first divided frequency.
+std::optional<Llama3Rope> solve(std::span<const float> divisors, double theta, double factor) {
+  const std::vector<Blended> points = blended(divisors, theta, factor);
+  Llama3Rope rope{.factor = factor, .low = 1, .high = 4};
+  if (points.empty()) {
+    const auto first = static_cast<size_t>(std::ranges::max_element(divisors) - divisors.begin());
+    rope.original = std::floor(1 / turns(first, theta, static_cast<int64_t>(2 * divisors.size())));
+    return rope;
+  }
   const auto [x0, s0] = points.front();
   const auto [x1, s1] = points.back();
+  if (points.size() == 1) {
+    rope.original = std::round((1 + s0 * (rope.high - 1)) / x0);
+    return rope;
+  }
   const double slope = (s1 - s0) / (x1 - x0), at_zero = s0 - slope * x0;
   if (!(slope > 0) || !(at_zero < 0)) return std::nullopt;
-  Llama3Rope rope{.factor = factor, .low = 1};
   rope.high = std::round((1 - 1 / at_zero) * 1000) / 1000;
   rope.original = std::round(slope * (rope.high - 1));
   return rope;

@@ -14,10 +14,27 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char *kEmbedding = "model.embed_tokens.weight", *kOutput = "lm_head.weight";
+
 // Buffers and duplicates that other programs store and nobody needs.
 bool ignorable(const std::string& name, const LlamaConfig& config) {
-  return name.ends_with(".rotary_emb.inv_freq") ||
-         (config.tie_word_embeddings && name == "lm_head.weight");
+  return name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == kOutput);
+}
+
+// Of a model whose output is tied, a second copy of the embedding may stand in the files; another
+// matrix may not: transformers would take it, and the model would be another one.
+std::string compare_output(const SafetensorsFolder& folder, const LlamaConfig& config) {
+  if (!config.tie_word_embeddings || !folder.contains(kEmbedding) || !folder.contains(kOutput))
+    return "";
+  const SafetensorsFile &input = folder.file_of(kEmbedding), &output = folder.file_of(kOutput);
+  const TensorInfo &a = input.info(kEmbedding), &b = output.info(kOutput);
+  const bool same = a.dtype == b.dtype && a.shape == b.shape &&
+                    std::ranges::equal(input.bytes(kEmbedding), output.bytes(kOutput));
+  input.release(kEmbedding);
+  output.release(kOutput);
+  if (same) return "";
+  return str("\n  ", kOutput, " is not ", kEmbedding,
+             "; if it is right, set tie_word_embeddings to false");
 }
 
 std::string compare(const SafetensorsFolder& folder, const ParameterStore& store,
@@ -40,7 +57,7 @@ std::string compare(const SafetensorsFolder& folder, const ParameterStore& store
       problems += str("\n  unexpected: ", printable(name), " ", file->info(name));
     }
   }
-  return problems;
+  return problems + compare_output(folder, config);
 }
 
 }  // namespace
