@@ -166,6 +166,8 @@ TEST_CASE("the tensor file has PEFT's names and shapes; MoRA's lora_B is lora_A 
       const std::string a = "base_model.model." + linear->path() + ".lora_A.weight",
                         b = "base_model.model." + linear->path() + ".lora_B.weight";
       expected.insert({a, b});
+      if (kind.config.use_dora)
+        expected.insert("base_model.model." + linear->path() + ".lora_magnitude_vector");
       const int64_t rank =
           mora_rank(linear->in(), linear->out(), kind.config.r, kind.config.operation);
       using Dims = std::vector<int64_t>;

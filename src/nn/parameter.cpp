@@ -47,7 +47,8 @@ void ParameterStore::place_trained(Decay decay, double lr_ratio, int64_t& offset
 }
 
 DType ParameterStore::stored_type(const Parameter& p) const {
-  const bool frozen_matrix = p.training == Training::frozen && p.shape.rank() >= 2;
+  const bool frozen_matrix = p.training == Training::frozen && p.shape.rank() >= 2 &&
+                             p.precision == Precision::frozen_matrices;
   return frozen_matrix ? frozen_matrices_ : working_;
 }
 
