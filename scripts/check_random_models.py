@@ -79,7 +79,7 @@ def random_adapter(draw, model):
         use_rslora=draw.random() < 0.5, rank_pattern={targets[0]: draw.randrange(1, 9)} if draw.random() < 0.5 else {},
         alpha_pattern={targets[-1]: draw.randrange(1, 20)} if draw.random() < 0.5 else {},
         layers_to_transform=[0] if draw.random() < 0.3 else None,
-        modules_to_save=["norm"] if draw.random() < 0.3 else None)
+        modules_to_save=draw.choice([None, ["norm"], ["norm"] if model.config.tie_word_embeddings else ["lm_head"]]))
     adapted = get_peft_model(model, settings)
     for parameter in adapted.parameters():
         if parameter.requires_grad:

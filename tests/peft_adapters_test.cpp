@@ -73,8 +73,9 @@ struct Adapted {
   ParameterStore store;
   Llama model;
 
-  Adapted(const fs::path& base, const fs::path& adapter)
-      : model(read_llama_config(base / "config.json"), store, Training::frozen) {
+  Adapted(const fs::path& base, const fs::path& adapter, DType frozen_matrices = DType::f32)
+      : store(DType::f32, frozen_matrices),
+        model(read_llama_config(base / "config.json"), store, Training::frozen) {
     attach_adapters(read_adapter_config(adapter), store, model.linears());
     store.allocate();
     load_weights(store, model.config(), base);
@@ -311,6 +312,33 @@ TEST_CASE("a folder is read without its model, with what it replaces") {
   lost.add("base_model.model.lm_head.lora_A.weight", {2, 24});
   lost.add("base_model.model.lm_head.lora_B.weight", {37, 2});
   CHECK(has(problem(lost, ""), "lm_head"));
+}
+
+TEST_CASE("what an adapter replaces is not rounded to the type of the base's matrices") {
+  const SafetensorsFile goldens(golden_folder() / "adapters_peft.safetensors");
+  for (const char* name : {"saved_output", "saved_layer", "saved_block"}) {
+    INFO(name);
+    Case each(goldens, name);
+    each.write();
+    Adapted adapted(golden_folder() / kBase, each.folder.path(), DType::bf16);
+    const SafetensorsFile file(each.folder / "adapter_model.safetensors");
+    int replaced = 0, narrow = 0;
+    for (const Parameter& p : adapted.store.all()) {
+      narrow += p.value.dtype() == DType::bf16;
+      if (is_adapter_parameter(p) || !file.contains(adapter_tensor_name(p.name))) continue;
+      ++replaced;
+      REQUIRE(p.value.dtype() == DType::f32);
+      const OwnedTensor expected = read_tensor(file, adapter_tensor_name(p.name), DType::f32);
+      CHECK(std::ranges::equal(p.value.as<float>(), expected.as<float>()));
+    }
+    CHECK(replaced > 0);
+    CHECK(narrow > 10);
+    const auto backend = make_cpu_backend(MatmulProvider::automatic);
+    const OwnedTensor logits =
+        sequence_logits(adapted.model, adapted.store, read_ints(goldens, "input_ids"), *backend);
+    CHECK(relative_error(logits.view(), read_doubles(goldens, name + std::string(".logits"))) <
+          0.02);
+  }
 }
 
 TEST_CASE("an embedding that is also the output is not replaced") {

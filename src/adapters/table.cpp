@@ -106,6 +106,10 @@ void attach_adapters(const AdapterConfig& config, ParameterStore& store,
          ": /target_modules match no linear layer of the model; it has ", leaf_names(linears));
   }
   check_adapter(config, store);
+  const SafetensorsFile file(adapter_tensors(config.file.folder));
+  for (Parameter& p : store.all()) {
+    if (file.contains(adapter_tensor_name(p.name))) p.precision = Precision::working;
+  }
 }
 
 void initialise_adapters(ParameterStore& store, uint64_t seed, std::span<Linear* const> linears) {

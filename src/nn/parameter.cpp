@@ -55,7 +55,8 @@ Tensor ParameterStore::part_of(const Tensor& block, const Parameter& p) const {
 }
 
 DType ParameterStore::stored_type(const Parameter& p) const {
-  const bool frozen_matrix = p.training == Training::frozen && p.shape.rank() >= 2;
+  const bool frozen_matrix = p.training == Training::frozen && p.shape.rank() >= 2 &&
+                             p.precision == Precision::frozen_matrices;
   return frozen_matrix ? frozen_matrices_ : working_;
 }
 

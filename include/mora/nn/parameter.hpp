@@ -35,12 +35,17 @@ struct Init {
   double scale = 0;
 };
 
+// Of a frozen matrix: the store's type for these, or the working type, for values that would lose
+// by it (matrices that an adapter brings in place of the model's).
+enum class Precision : uint8_t { frozen_matrices, working };
+
 struct Parameter {
   std::string name;  // "model.layers.0.self_attn.q_proj.weight"
   Shape shape;
   Init init;
   Training training = Training::frozen;
   Decay decay = Decay::yes;
+  Precision precision = Precision::frozen_matrices;
   double lr_ratio = 1;  // its learning rate, as a multiple of the run's
   Clock clock = Clock::run;
   Tensor value;
@@ -64,7 +69,7 @@ struct ParameterGroup {
 class ParameterStore {
  public:
   // `working` is the type of trained parameters and vectors; frozen matrices are stored as
-  // `frozen_matrices`.
+  // `frozen_matrices`, but for those of Precision::working.
   explicit ParameterStore(DType working = DType::f32, DType frozen_matrices = DType::f32)
       : working_(working), frozen_matrices_(frozen_matrices) {}
   ParameterStore(const ParameterStore&) = delete;
