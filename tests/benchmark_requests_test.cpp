@@ -76,7 +76,7 @@ TEST_SUITE_BEGIN("benchmarks");
 
 TEST_CASE("prompts, choices and token ids are those of the harness") {
   const Json all = goldens();
-  size_t questions = 0;
+  size_t questions = 0, encoded = 0;
   for (const Json& c : all["cases"]) {
     const std::string name = c["name"];
     INFO(name << ", " << c["num_fewshot"].get<int64_t>() << " examples");
@@ -95,15 +95,22 @@ TEST_CASE("prompts, choices and token ids are those of the harness") {
     for (const auto& [path, ids] : c["ids"].items()) {
       INFO(path);
       const auto tokenizer = load_tokenizer(kRoot / path);
-      for (size_t i = 0; i < asked.size(); ++i) CHECK(digest(*tokenizer, asked[i]) == ids[i]);
+      for (size_t i = 0; i < asked.size(); ++i) {
+        if (ids[i].is_null()) continue;
+        CHECK(digest(*tokenizer, asked[i]) == ids[i]);
+        ++encoded;
+      }
     }
     questions += asked.size();
   }
   CHECK(questions >= 300);
+  CHECK(encoded >= 2 * questions + 100);
 }
 
 TEST_CASE("white space at the end of a context belongs to what follows, BOS is there once") {
-  for (const Json& pair : goldens()["pairs"]) {
+  const Json all = goldens();
+  CHECK(all.at("pairs").size() > 10);
+  for (const Json& pair : all["pairs"]) {
     const std::string context = pair["context"], continuation = pair["continuation"];
     INFO("\"" << context << "\" \"" << continuation << "\"");
     for (const auto& [path, ids] : pair["ids"].items()) {
@@ -223,7 +230,7 @@ TEST_CASE("official files that are wrong are named with their line") {
   const char* const five =
       R"({"question": "q", "options": {"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}, "answer_idx": "A"})";
   CHECK(has(medqa(five), "expected four options"));
-  CHECK(has(medqa(R"({"question": 5})"), "/question"));
+  CHECK(has(medqa(R"({"options": {"A": 5}, "question": ""})"), "/options/A"));
   CHECK(has(problem(config_of("rct", folder.file("r.txt", "###1\nMETHODS\tx\nMethods\ty\n"))),
             "r.txt:3: \"Methods\\ty\"; expected"));
 }
