@@ -170,7 +170,7 @@ TEST_SUITE("benchmark finance") {
 
     const auto bad = folder.file("bad.json", item(aspect("A", "\"much\"")));
     CHECK(problem_of(ErrorKind::data, "fiqa", bad)
-              .starts_with(":1:79: /1/info/0/sentiment_score: expected a number"));
+              .starts_with(":1:76: /1/info/0/sentiment_score: expected a number"));
     CHECK(problem_of(ErrorKind::data, "fiqa", folder.file("far.json", item(aspect("A", "1.5"))))
               .find("expected a sentiment from -1 to 1") != std::string::npos);
   }
@@ -227,7 +227,8 @@ TEST_SUITE("benchmark finance") {
           ":2:68: /0/annotation/exe_ans_list: 1 answers to 2 questions");
     const auto ragged =
         folder.file("ragged.json", R"({"dev": [{"doc": {"pre_text": "", "post_text": "", "table":
-      {"a": {"x": 1, "y": 2}, "b": {"x": 1}}}, "dialogue": {}}]})");
+      {"a": {"x": 1, "y": 2}, "b": {"x": 1}}}, "dialogue": {"conv_questions": [],
+      "executed_answers": []}}]})");
     CHECK(problem_of(ErrorKind::data, "convfinqa", ragged)
               .ends_with("/dev/0/doc/table/b: expected the rows of the first column"));
     CHECK(message_of(ErrorKind::usage, [&] {

@@ -162,7 +162,8 @@ TEST_SUITE("benchmark generation") {
     config.name = "gsm8k";
     config.num_fewshot = 4;
     config.data = folder.file("rows.jsonl", rows);
-    for (const Question& question : make_benchmark(config)->questions()) {
+    const auto benchmark = make_benchmark(config);
+    for (const Question& question : benchmark->questions()) {
       const size_t asked = question.prompt.rfind("Question: ");
       CHECK(question.prompt.find(question.prompt.substr(asked)) == asked);
       CHECK(std::ranges::count(question.prompt, 'Q') == 10);
@@ -184,7 +185,7 @@ TEST_SUITE("benchmark generation") {
     config.prompt = "metamath";
     CHECK(message(ErrorKind::usage, config).find("set it to 0") != std::string::npos);
     config.num_fewshot = 0;
-    CHECK(message(ErrorKind::data, config).find("a.jsonl:1:30: /answer: expected \"#### \"") !=
+    CHECK(message(ErrorKind::data, config).find("a.jsonl:1:29: /answer: expected \"#### \"") !=
           std::string::npos);
     config.data = folder.file("empty.jsonl", "\n");
     CHECK(message(ErrorKind::data, config).find("empty.jsonl: has no questions") !=
@@ -198,7 +199,7 @@ TEST_SUITE("benchmark generation") {
         "m.jsonl",
         "{\"problem\": \"P\", \"level\": \"1\", \"type\": \"T\", \"solution\": \"5\"}\n");
     CHECK(
-        message(ErrorKind::data, config).find("m.jsonl:1:45: /solution: expected the answer in") !=
+        message(ErrorKind::data, config).find("m.jsonl:1:57: /solution: expected the answer in") !=
         std::string::npos);
   }
 }

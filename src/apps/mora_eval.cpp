@@ -138,6 +138,8 @@ void add_benchmark_options(CLI::App& app, std::vector<std::string>& settings) {
   auto* benchmark = setting("--benchmark", "name", "benchmark to run; --data: its official files");
   setting("--num-fewshot", "num_fewshot", "solved examples in front of each question")
       ->needs(benchmark);
+  setting("--fewshot", "fewshot", "where the examples come from (default: --data)")
+      ->needs(benchmark);
   setting("--num-samples", "num_samples", "questions of each subject, from the first")
       ->needs(benchmark);
   setting("--prompt", "prompt", "harness or metamath (only gsm8k)")->needs(benchmark);
