@@ -191,7 +191,8 @@ TEST_CASE("what the system refuses ends with 6") {
   REQUIRE(place.train_with({"train.max_steps=1"}).code == 0);
   const Finished scores =
       run(place.path(), {MORA_BINARY_DIR "/mora-eval", "--config", "config.json"}, "/dev/full");
-  check_line(scores, 6, {"standard output", "No space left"});
+  check_message({scores.code, scores.out, last_line(scores.err)}, 6,
+                {"standard output", "No space left"});
   const Finished printed = run(
       place.path(), {MORA_BINARY_DIR "/mora-train", "--config", "config.json", "--print-config"},
       "/dev/full");

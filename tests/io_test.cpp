@@ -317,8 +317,11 @@ TEST_CASE("a manifest with a right hash is still not trusted") {
   const std::string head = "{\"magic\": \"mora-checkpoint\", \"format_version\": ";
   CHECK(manifest(head + "2").find("is 2; this program reads version 1") != std::string::npos);
   CHECK(manifest(head + "1").find("\"files\" is missing") != std::string::npos);
-  CHECK(manifest(head + "1, \"files\": [{\"name\": \"../x\"}]").find("plain file name") !=
-        std::string::npos);
+  for (const char* name : {"../x", "/x", "a/../../x", ".", "a/./b", "", "a/"}) {
+    CAPTURE(name);
+    CHECK(manifest(str(head, "1, \"files\": [{\"name\": \"", name, "\"}]"))
+              .find("does not lead to a file in the folder") != std::string::npos);
+  }
   CHECK(manifest(head + "1, \"files\": [], \"files\": []").find("duplicate key") !=
         std::string::npos);
 }
@@ -338,9 +341,25 @@ TEST_CASE("a folder that is not committed disappears, and an existing one is not
   CHECK(message_of(ErrorKind::io, [&] { FolderCommit(folder.path(), "step-1"); }) == expected);
   verify_folder(folder / "step-1");
   message_of(ErrorKind::io, [&] { FolderCommit(folder / "none", "step-1"); });
-  FolderCommit nested(folder.path(), "step-2");
-  fs::create_directory(nested.path() / "inner");
-  message_of(ErrorKind::io, [&] { nested.commit(); });
+  FolderCommit linked(folder.path(), "step-2");
+  fs::create_symlink("elsewhere", linked.path() / "link");
+  message_of(ErrorKind::io, [&] { linked.commit(); });
+}
+
+TEST_CASE("folders in a committed folder belong to it, every byte of them") {
+  const TemporaryFolder folder;
+  FolderCommit commit(folder.path(), "step-1");
+  std::ofstream(commit.path() / "a") << "x";
+  fs::create_directories(commit.path() / "base/inner");
+  std::ofstream(commit.path() / "base/inner/b") << "y";
+  const fs::path whole = commit.commit();
+  verify_folder(whole);
+  std::ofstream(whole / "base/inner/b") << "z";
+  message_of(ErrorKind::data, [&] { verify_folder(whole); });
+  std::ofstream(whole / "base/inner/b") << "y";
+  std::ofstream(whole / "base/stranger") << "y";
+  CHECK(message_of(ErrorKind::data, [&] { verify_folder(whole); }).find("stranger") !=
+        std::string::npos);
 }
 
 TEST_CASE("only this program's own leftovers and checkpoints are removed") {

@@ -119,8 +119,10 @@ TEST_CASE("training over 16-bit weights is training over the same weights widene
         CAPTURE(name_of(type));
         const AdapterConfig adapter = adapter_kind(method, *method == 'm' ? "sharing" : "").config;
         const TrainConfig train = tiny_train_config(3);
-        TinyTraining narrow({adapter, {.frozen_matrices = type}, provider}, data, train),
-            wide({adapter, {}, provider}, data, train);
+        TinyTraining narrow(
+            {.adapter = adapter, .model = {.frozen_matrices = type}, .provider = provider}, data,
+            train),
+            wide({.adapter = adapter, .provider = provider}, data, train);
         for (size_t i = 0; i < wide.tiny.store.all().size(); ++i)
           convert(narrow.tiny.store.all()[i].value, wide.tiny.store.all()[i].value);
         CHECK(narrow.steps(4) == wide.steps(4));

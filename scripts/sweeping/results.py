@@ -1,7 +1,8 @@
 """What the runs of a sweep left, and the report of it: report.md, results.csv and the plots.
 
 A value is named "FILE:KEY" by a file of the run's folder: "summary:loss" is the key `loss` of summary.json, "metrics:loss"
-that of every line of metrics.jsonl, by its `step`. KEY may go deeper with slashes.
+that of every line of metrics.jsonl, by its `step`, "eval/mmlu:acc" a metric in total of an evaluation. KEY may go deeper
+with slashes.
 """
 import csv
 import json
@@ -24,11 +25,14 @@ class Results:
     @staticmethod
     def _load(folder, name):
         try:
-            if (folder / f"{name}.jsonl").exists():
-                return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-            return json.loads((folder / f"{name}.json").read_text())
+            if name == "metrics":
+                return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            content = json.loads((folder / f"{name}.json").read_text())
         except (OSError, ValueError):
             return None
+        if name.startswith("eval/"):
+            return {metric["name"]: metric["value"] for metric in content["metrics"] if "group" not in metric}
+        return content
 
     def value(self, run, source):
         """A number, or None where the run has none."""
