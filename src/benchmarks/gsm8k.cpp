@@ -86,8 +86,8 @@ class MetamathGsm8k final : public Benchmark {
 }  // namespace
 
 std::unique_ptr<Benchmark> make_gsm8k(const BenchmarkConfig& config) {
-  if (config.prompt == "metamath") return std::make_unique<MetamathGsm8k>(config);
-  return std::make_unique<HarnessGsm8k>(config);
+  if (config.prompt == "harness") return std::make_unique<HarnessGsm8k>(config);
+  return std::make_unique<MetamathGsm8k>(config);
 }
 
 }  // namespace mora::benchmarks

@@ -215,8 +215,10 @@ void BenchmarkConfig::fields(Fields& f) {
       "\"label\" names files: letters, digits, \".\", \"_\" and \"-\", not a \".\" in front, and "
       "not \"task\", which is the task's own score");
   f.when("name", name, {"gsm8k"}, [&](Fields& g) {
-    g.choice("prompt", prompt, {"harness", "metamath"},
-             "lm-evaluation-harness's prompt and answers, or MetaMath's");
+    g.choice(
+        "prompt", prompt, {"harness", "metamath", "alpaca"},
+        "lm-evaluation-harness's prompt and answers, MetaMath's, or MetaMath's without \"Let's "
+        "think step by step.\"");
   });
   f.field("num_fewshot", num_fewshot, {0, 64}, "solved examples in front of each question");
   f.when("name", name, {"gsm8k", "fiqa", "fpb", "headline", "ner"}, [&](Fields& g) {
