@@ -128,7 +128,7 @@ TEST_CASE("pretraining from scratch, in full and with merges") {
 
 TEST_CASE("memorizing UUIDs") {
   for (const char* name : {"uuid_lora", "uuid_mora"}) {
-    const ShippedRun run(name, 20, {"train.warmup_steps=2"});
+    const ShippedRun run(name, 40, {"train.warmup_steps=2", "data.pairs=16"});
     run.check_learnt();
     run.check_evaluation("task", 16);
     CHECK(run.scores.contains("character_accuracy"));
