@@ -259,23 +259,25 @@ TEST_SUITE("packing") {
     CHECK(second.state() == whole.state());
   }
 
-  TEST_CASE("held-out losses fill their batches by tokens, and are those of each example alone") {
+  TEST_CASE("held-out loss fills its batches by tokens, and is that of each example alone") {
     const TinyExamples data(31);
     const TinyLlama tiny(full_training(), kWide);
     const auto backend = make_cpu_backend(MatmulProvider::eigen);
     Workspace workspace;
-    const auto losses = [&](int64_t count, int64_t batch) {
+    const auto loss = [&](int64_t count, int64_t batch) {
       return example_losses(tiny.model, tiny.store, data, count, batch, *backend, workspace);
     };
     for (const int64_t count : {1, 5, 31}) {
-      const auto alone = losses(count, 1);
-      REQUIRE(static_cast<int64_t>(alone.size()) == count);
+      const std::vector<MeanLoss> alone = loss(count, 1);
+      REQUIRE(alone.size() == static_cast<size_t>(count));
       for (const int64_t batch : {2, 7, 1000}) {
-        const auto together = losses(count, batch);
+        const std::vector<MeanLoss> together = loss(count, batch);
+        REQUIRE(together.size() == alone.size());
         for (size_t i = 0; i < alone.size(); ++i) {
           CHECK(together[i].loss == doctest::Approx(alone[i].loss).epsilon(1e-12));
           CHECK(together[i].tokens == alone[i].tokens);
         }
+        CHECK(mean_loss(together).loss == doctest::Approx(mean_loss(alone).loss).epsilon(1e-12));
       }
     }
   }

@@ -13,7 +13,6 @@
 #include "temporary_folder.hpp"
 #include "tiny_training.hpp"
 #include "train/step_graph.hpp"
-#include "worse.hpp"
 
 TEST_SUITE_BEGIN("trainer");
 
@@ -35,7 +34,7 @@ std::vector<MatmulProvider> providers() {
 double largest_difference(const Tensor& a, const Tensor& b) {
   double difference = 0;
   for (size_t i = 0; i < a.as<double>().size(); ++i)
-    difference = worse(difference, std::fabs(a.as<double>()[i] - b.as<double>()[i]));
+    difference = std::max(difference, std::fabs(a.as<double>()[i] - b.as<double>()[i]));
   return difference;
 }
 
@@ -87,13 +86,8 @@ TEST_CASE("ten steps give the same bits for any number of threads, and every tim
 double mean(const TinyLlama& tiny, const ExampleSource& data, int64_t batch) {
   const auto backend = make_cpu_backend(MatmulProvider::eigen);
   Workspace workspace;
-  double sum = 0, tokens = 0;
-  for (const MeanLoss& one :
-       example_losses(tiny.model, tiny.store, data, 0, batch, *backend, workspace)) {
-    sum += one.loss * one.tokens;
-    tokens += one.tokens;
-  }
-  return sum / tokens;
+  return mean_loss(example_losses(tiny.model, tiny.store, data, 0, batch, *backend, workspace))
+      .loss;
 }
 
 TEST_CASE("evaluation has no dropout and gives the loss of training without it") {
