@@ -21,7 +21,8 @@ case "${1:-}" in
     failed=0
     for sweep in uuid pretrain math instruction continual; do
       printf '\n== %s\n' "$sweep"
-      scripts/sweep run "configs/sweeps/$sweep.json" --output "$out/$sweep" || failed=1
+      # Models this small use one thread better than several.
+      scripts/sweep run "configs/sweeps/$sweep.json" --output "$out/$sweep" --jobs "$(nproc)" || failed=1
     done
     exit $failed
     ;;
