@@ -92,7 +92,9 @@ TEST_CASE("prompts, choices and token ids are those of the harness") {
       CHECK(asked[i].gold == c["gold"][i]);
       CHECK(asked[i].choices == c["choices"].get<std::vector<std::string>>());
     }
-    for (const auto& [path, ids] : c["ids"].items()) {
+    for (const auto& item : c["ids"].items()) {
+      const std::string path = item.key();
+      const Json& ids = item.value();
       INFO(path);
       const auto tokenizer = load_tokenizer(kRoot / path);
       for (size_t i = 0; i < asked.size(); ++i) {
@@ -113,7 +115,9 @@ TEST_CASE("white space at the end of a context belongs to what follows, BOS is t
   for (const Json& pair : all["pairs"]) {
     const std::string context = pair["context"], continuation = pair["continuation"];
     INFO("\"" << context << "\" \"" << continuation << "\"");
-    for (const auto& [path, ids] : pair["ids"].items()) {
+    for (const auto& item : pair["ids"].items()) {
+      const std::string path = item.key();
+      const Json& ids = item.value();
       INFO(path);
       const auto tokenizer = load_tokenizer(kRoot / path);
       const Continuation found = encode_pair(*tokenizer, context, continuation);
@@ -141,7 +145,9 @@ TEST_CASE("MMLU's summary is the harness's, by subject, category and in total") 
   std::map<std::string, Measurement> found;
   for (const Measurement& m : benchmark->summary(judgements)) found.emplace(m.group, m);
   CHECK(found.size() == golden["summary"].size());
-  for (const auto& [name, expected] : golden["summary"].items()) {
+  for (const auto& item : golden["summary"].items()) {
+    const std::string name = item.key();
+    const Json& expected = item.value();
     INFO(name);
     const std::string group = name == "stem"              ? "STEM"
                               : name == "social_sciences" ? "social sciences"

@@ -265,13 +265,19 @@ TEST_SUITE("packing") {
     const auto backend = make_cpu_backend(MatmulProvider::eigen);
     Workspace workspace;
     const auto loss = [&](int64_t count, int64_t batch) {
-      return mean_loss(tiny.model, tiny.store, data, count, batch, *backend, workspace);
+      return example_losses(tiny.model, tiny.store, data, count, batch, *backend, workspace);
     };
     for (const int64_t count : {1, 5, 31}) {
-      const MeanLoss one = loss(count, 1);
+      const std::vector<MeanLoss> alone = loss(count, 1);
+      REQUIRE(alone.size() == static_cast<size_t>(count));
       for (const int64_t batch : {2, 7, 1000}) {
-        CHECK(loss(count, batch).loss == doctest::Approx(one.loss).epsilon(1e-12));
-        CHECK(loss(count, batch).tokens == one.tokens);
+        const std::vector<MeanLoss> together = loss(count, batch);
+        REQUIRE(together.size() == alone.size());
+        for (size_t i = 0; i < alone.size(); ++i) {
+          CHECK(together[i].loss == doctest::Approx(alone[i].loss).epsilon(1e-12));
+          CHECK(together[i].tokens == alone[i].tokens);
+        }
+        CHECK(mean_loss(together).loss == doctest::Approx(mean_loss(alone).loss).epsilon(1e-12));
       }
     }
   }

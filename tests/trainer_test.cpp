@@ -86,7 +86,8 @@ TEST_CASE("ten steps give the same bits for any number of threads, and every tim
 double mean(const TinyLlama& tiny, const ExampleSource& data, int64_t batch) {
   const auto backend = make_cpu_backend(MatmulProvider::eigen);
   Workspace workspace;
-  return mean_loss(tiny.model, tiny.store, data, 0, batch, *backend, workspace).loss;
+  return mean_loss(example_losses(tiny.model, tiny.store, data, 0, batch, *backend, workspace))
+      .loss;
 }
 
 TEST_CASE("evaluation has no dropout and gives the loss of training without it") {

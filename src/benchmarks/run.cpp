@@ -13,7 +13,7 @@ namespace mora {
 
 namespace {
 
-constexpr int64_t kCacheBytes = int64_t{2} << 30;  // of keys and values
+constexpr int64_t kCacheBytes = int64_t{1} << 30;  // of keys and values
 constexpr size_t kQuestionsAtOnce = 64;            // between two reports of progress
 
 struct Band {

@@ -68,4 +68,14 @@ std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& s
   return result;
 }
 
+MeanLoss mean_loss(std::span<const MeanLoss> examples) {
+  MeanLoss mean;
+  for (const MeanLoss& e : examples) {
+    mean.loss += e.loss * e.tokens;
+    mean.tokens += e.tokens;
+  }
+  if (mean.tokens > 0) mean.loss /= mean.tokens;
+  return mean;
+}
+
 }  // namespace mora

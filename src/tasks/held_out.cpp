@@ -12,18 +12,15 @@ namespace {
 // The mean over all tokens, with the standard error of a ratio of sums over samples; s / sqrt(n)
 // where all samples have as many tokens.
 Score mean_over_tokens(std::span<const MeanLoss> samples) {
-  double tokens = 0, sum = 0, squares = 0;
+  const MeanLoss all = mean_loss(samples);
+  Score mean{.name = "eval_loss", .value = all.loss};
+  double squares = 0;
   for (const MeanLoss& s : samples) {
-    tokens += s.tokens;
-    sum += s.loss * s.tokens;
-  }
-  Score mean{.name = "eval_loss", .value = tokens > 0 ? sum / tokens : 0};
-  for (const MeanLoss& s : samples) {
-    const double difference = s.tokens * (s.loss - mean.value);
+    const double difference = s.tokens * (s.loss - all.loss);
     squares += difference * difference;
   }
   const auto n = static_cast<double>(samples.size());
-  if (n > 1 && tokens > 0) mean.standard_error = std::sqrt(squares * n / (n - 1)) / tokens;
+  if (n > 1 && all.tokens > 0) mean.standard_error = std::sqrt(squares * n / (n - 1)) / all.tokens;
   return mean;
 }
 

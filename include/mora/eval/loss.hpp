@@ -1,6 +1,7 @@
 // Losses of held-out examples, without gradients or dropout.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "mora/backend/backend.hpp"
@@ -20,5 +21,8 @@ struct MeanLoss {
 std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& store,
                                      const ExampleSource& data, int64_t count, int64_t batch_size,
                                      const Backend& backend, Workspace& workspace);
+
+// Over all tokens of these.
+MeanLoss mean_loss(std::span<const MeanLoss> examples);
 
 }  // namespace mora
