@@ -67,7 +67,7 @@ def check_text(model, text, tokens, work):
     (work / "text.json").write_text(json.dumps({
         "task": "pretrain", "output_dir": str(work / "run"), "model": {"path": str(pathlib.Path(model).resolve())},
         "adapter": {"method": "full"},
-        "data": {"train_files": [str(text)], "validation_files": [str(text)], "block_size": BLOCK, "cache_dir": ""},
+        "data": {"train_files": [str(text)], "validation_files": [str(text)], "block_size": BLOCK, "add_bos": "never", "cache_dir": ""},
         "eval": {"num_samples": count, "batch_size": 4}}))
     ours = samples(work / "text", "--config", work / "text.json")
     content = (gzip.open if text.suffix == ".gz" else open)(text, "rt", encoding="utf-8").read()

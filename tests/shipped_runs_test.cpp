@@ -38,7 +38,8 @@ struct ShippedRun {
     const Finished trained = train(folder.path(), options);
     INFO(trained.err);
     REQUIRE(trained.code == 0);
-    const Finished scored = score(folder.path(), {"--config", "run/run_config.json"});
+    const Finished scored = score(folder.path(), {"--config", "run/run_config.json", "--set",
+                                                  "eval.batch_size=8", "--set", "seed=7"});
     INFO(scored.err);
     REQUIRE(scored.code == 0);
     const std::string& out = scored.out;

@@ -156,6 +156,7 @@ int body(int argc, char** argv) {
       app.add_option("--config", o.config, "score what the run of this configuration left");
   app.add_option("--set", o.overrides, "override one field of the configuration (repeatable)")
       ->type_name("A.B=VALUE")
+      ->take_all()
       ->expected(1)
       ->allow_extra_args(false);
   auto* model =
