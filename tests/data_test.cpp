@@ -256,6 +256,40 @@ TEST_SUITE("data") {
     read("f.txt.gz", "\x1f\x8b torn", ErrorKind::data);
   }
 
+  // Line breaks behind white space and punctuation are one token with them in many families.
+  TEST_CASE("the pieces of a document have the tokens of the whole, with every tokenizer") {
+    const Random random(8, Purpose::test);
+    const std::vector<std::string> words = {"the",  "river", "stone",      "42",  "x1",   "(a)",
+                                            "end.", "it's",  "caf\u00e9,", "no;", "yes!", "\"so\""};
+    const std::vector<std::string> gaps = {" ",   " ",     " ",    "\n",    " \n",    "\n\n",
+                                           ".\n", "  \n ", "\t\n", "!\n\n", " \n \n", "\u00a0\n"};
+    std::string text;
+    for (uint64_t i = 0; text.size() < 60000; i += 2)
+      text += words[random.below(i, words.size())] + gaps[random.below(i + 1, gaps.size())];
+    const auto pieces = split_document(text);
+    CHECK(pieces.size() > 8);
+    const std::set<std::string> others = {"README.md", "goldens.json", "fragments.json",
+                                          "classes.json"};
+    size_t tokenizers = 0;
+    for (const auto& entry :
+         fs::directory_iterator(fs::path(MORA_SOURCE_DIR) / "tests/golden/tokenizers")) {
+      const std::string name = entry.path().filename().string();
+      if (others.contains(name)) continue;
+      INFO(name);
+      const auto tokenizer = load_tokenizer(entry.path());
+      std::vector<int32_t> tokens;
+      for (const std::string_view piece : pieces) {
+        const auto ids =
+            tokens.empty() ? tokenizer->encode(piece) : tokenizer->encode_continuation(piece);
+        tokens.insert(tokens.end(), ids.begin(), ids.end());
+      }
+      // One puts a space in front of every word and line break, which no piece can know of.
+      CHECK((tokens == tokenizer->encode(text)) == (name != "behaviors.json"));
+      ++tokenizers;
+    }
+    CHECK(tokenizers >= 18);
+  }
+
   TEST_CASE("a document is split only in front of line breaks") {
     const auto tokenizer = load_tokenizer(kModel);
     const std::string text = prose(1, 2000);

@@ -124,6 +124,7 @@ Document read_row(const JsonView& row, const TextFiles& source) {
 std::string key_of(const Tokenizer& tokenizer, const TextFiles& source, AddBos add_bos,
                    const TokenCache& cache) {
   TokenKey key("documents", cache.tokenizer, tokenizer.vocab_size());
+  key.add("pieces", "behind words");  // other cuts gave other tokens
   key.add("text_field", source.field);
   key.add("txt_documents", source.unit == TextUnit::line ? "line" : "file");
   key.add("bad_rows", source.bad_rows == BadRows::skip ? "skip" : "error");
@@ -158,13 +159,16 @@ RowCounts read_documents(const TextFiles& source, const std::function<void(Docum
 }
 
 std::vector<std::string_view> split_document(std::string_view text) {
+  const auto is_word = [](char c) {
+    return ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9');
+  };
   std::vector<std::string_view> pieces;
   while (!text.empty()) {
     // In front of a line break, not behind it: some models turn a line break into a space, and
-    // would lose it at the end of a piece. In front of the first of several, because those may be
-    // one token together.
+    // would lose it at the end of a piece. Behind a letter or digit, because a line break may be
+    // one token with white space (GPT-2's family) or punctuation (Llama 3's) in front of it.
     size_t cut = text.find('\n', kPieceBytes);
-    while (cut != text.npos && text[cut - 1] == '\n') cut = text.find('\n', cut + 1);
+    while (cut != text.npos && !is_word(text[cut - 1])) cut = text.find('\n', cut + 1);
     pieces.push_back(text.substr(0, cut));
     text.remove_prefix(pieces.back().size());
   }
