@@ -227,13 +227,18 @@ TEST_CASE("an array of sections is read, checked and printed item by item") {
 
   CHECK(problems(uuid(R"(, "eval": {"benchmarks": {}})")) ==
         "c.json:1: /eval/benchmarks: expected an array of objects, got an object");
-  CHECK(problems(uuid(",\n\"eval\": {\"benchmarks\": [\n1,\n{\"name\": \"mmlu\"},\n"
-                      "{\"name\": \"mmlu\", \"data\": \"m\", \"prompt\": \"harness\"}]}")) ==
-        "c.json:3: /eval/benchmarks/0: expected an object, got 1\n"
-        "c.json:4: /eval/benchmarks/1/data: required, but missing (its official files: a folder "
-        "or a file)\n"
-        "c.json:5: /eval/benchmarks/2/prompt: unknown key for name \"mmlu\" (\"prompt\" belongs "
-        "to name \"gsm8k\")");
+  CHECK(
+      problems(uuid(
+          ",\n\"eval\": {\"benchmarks\": [\n1,\n{\"name\": \"mmlu\"},\n"
+          "{\"name\": \"mmlu\", \"data\": \"m\", \"label\": \"o\", \"prompt\": \"harness\"}]}")) ==
+      "c.json:3: /eval/benchmarks/0: expected an object, got 1\n"
+      "c.json:4: /eval/benchmarks/1/data: required, but missing (its official files: a folder "
+      "or a file)\n"
+      "c.json:5: /eval/benchmarks/2/prompt: unknown key for name \"mmlu\" (\"prompt\" belongs "
+      "to name \"gsm8k\")");
+  CHECK(problems(uuid(R"(, "eval": {"benchmarks": [{"name": "mmlu", "data": "a"},
+      {"name": "mmlu", "data": "b"}]})")) ==
+        "c.json:1: /eval: \"benchmarks\" has \"mmlu\" twice: give one of them another \"label\"");
   CHECK(parse(folder, uuid(""), {R"(eval.benchmarks=[{"name": "ner", "data": "n"}])"})
             .eval.benchmarks[0]
             .data == std::filesystem::current_path() / "n");
@@ -281,7 +286,7 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
     CHECK_MESSAGE(text.find(row) != std::string::npos, row);
   }
   CHECK(text.find("(only with method \"mora\" and operator \"sharing\") |") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 77);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 6 + 78);
 }
 
 TEST_SUITE_END();
