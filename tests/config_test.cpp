@@ -324,13 +324,18 @@ TEST_CASE("an array of sections is read, checked and printed item by item") {
 
   CHECK(problems(uuid(R"(, "eval": {"benchmarks": {}})")) ==
         "c.json:1: /eval/benchmarks: expected an array of objects, got an object");
-  CHECK(problems(uuid(",\n\"eval\": {\"benchmarks\": [\n1,\n{\"name\": \"mmlu\"},\n"
-                      "{\"name\": \"rct\", \"data\": \"m\", \"prompt\": \"harness\"}]}")) ==
-        "c.json:3: /eval/benchmarks/0: expected an object, got 1\n"
-        "c.json:4: /eval/benchmarks/1/data: required, but missing (its official files: a folder "
-        "or a file)\n"
-        "c.json:5: /eval/benchmarks/2/prompt: unknown key for name \"rct\" (\"prompt\" belongs "
-        "to name \"gsm8k\")");
+  CHECK(
+      problems(uuid(
+          ",\n\"eval\": {\"benchmarks\": [\n1,\n{\"name\": \"mmlu\"},\n"
+          "{\"name\": \"mmlu\", \"data\": \"m\", \"label\": \"o\", \"prompt\": \"harness\"}]}")) ==
+      "c.json:3: /eval/benchmarks/0: expected an object, got 1\n"
+      "c.json:4: /eval/benchmarks/1/data: required, but missing (its official files: a folder "
+      "or a file)\n"
+      "c.json:5: /eval/benchmarks/2/prompt: unknown key for name \"mmlu\" (\"prompt\" belongs "
+      "to name \"gsm8k\")");
+  CHECK(problems(uuid(R"(, "eval": {"benchmarks": [{"name": "mmlu", "data": "a"},
+      {"name": "mmlu", "data": "b"}]})")) ==
+        "c.json:1: /eval: \"benchmarks\" has \"mmlu\" twice: give one of them another \"label\"");
   CHECK(parse(folder, uuid(""), {R"(eval.benchmarks=[{"name": "ner", "data": "n"}])"})
             .eval.benchmarks[0]
             .data == std::filesystem::current_path() / "n");

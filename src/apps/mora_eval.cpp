@@ -117,13 +117,13 @@ int evaluate(const Options& o) {
   if (!output.empty()) {
     for (const mora::Evaluation& e : done) mora::write_evaluation(output, about, e);
   }
-  std::fputs(mora::evaluation_table(done).c_str(), stderr);
   mora::Record record = about;
   if (!config.task.empty()) record.insert(record.begin(), {"task", config.task});
   for (auto& total : mora::totals(done)) record.push_back(std::move(total));
   const std::string line = mora::to_json_line(record) + "\n";
   if (!o.json.empty()) mora::write_file_atomically(o.json, line);
   mora::apps::print(line);
+  std::fputs(mora::evaluation_table(done).c_str(), stderr);  // not before an error's one line
   return 0;
 }
 

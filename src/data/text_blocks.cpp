@@ -123,7 +123,8 @@ Document read_row(const JsonView& row, const TextFiles& source) {
 
 std::string key_of(const Tokenizer& tokenizer, const TextFiles& source, AddBos add_bos,
                    const TokenCache& cache) {
-  TokenKey key("documents, cut behind letters", cache.tokenizer, tokenizer.vocab_size());
+  TokenKey key("documents", cache.tokenizer, tokenizer.vocab_size());
+  key.add("pieces", "behind words");  // other cuts gave other tokens
   key.add("text_field", source.field);
   key.add("txt_documents", source.unit == TextUnit::line ? "line" : "file");
   key.add("bad_rows", source.bad_rows == BadRows::skip ? "skip" : "error");
@@ -157,22 +158,17 @@ RowCounts read_documents(const TextFiles& source, const std::function<void(Docum
   return counts;
 }
 
-namespace {
-
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-}  // namespace
-
 std::vector<std::string_view> split_document(std::string_view text) {
+  const auto is_word = [](char c) {
+    return ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9');
+  };
   std::vector<std::string_view> pieces;
   while (!text.empty()) {
     // In front of a line break, not behind it: some models turn a line break into a space, and
-    // would lose it at the end of a piece. Behind a letter, because a line break may be one word
-    // with white space or punctuation in front of it.
+    // would lose it at the end of a piece. Behind a letter or digit, because a line break may be
+    // one token with white space (GPT-2's family) or punctuation (Llama 3's) in front of it.
     size_t cut = text.find('\n', kPieceBytes);
-    while (cut != text.npos && !is_letter(text[cut - 1])) cut = text.find('\n', cut + 1);
+    while (cut != text.npos && !is_word(text[cut - 1])) cut = text.find('\n', cut + 1);
     pieces.push_back(text.substr(0, cut));
     text.remove_prefix(pieces.back().size());
   }

@@ -44,8 +44,8 @@ RowCounts read_documents(const TextFiles& source,
                          const std::function<void(Document document)>& document);
 
 // The pieces in which a document is encoded, in their order: each of at least 4 KiB (the last may
-// be shorter) and cut only between a letter and a line break, where no token crosses
-// (but for SentencePiece models that take line breaks for spaces and have pieces across spaces).
+// be shorter) and cut only in front of a line break behind an ASCII letter or digit, where no token
+// crosses.
 std::vector<std::string_view> split_document(std::string_view text);
 
 enum class AddBos { automatic, always, never };  // automatic: where the tokenizer adds it
