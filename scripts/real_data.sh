@@ -4,7 +4,7 @@
 #   scripts/real_data.sh DATA MODEL [OUT] [STEPS] [QUESTIONS]
 #
 # DATA has the folders instruction, math, continual, pretrain and eval with openly licensed sets (docs/real_data.md names
-# each); MODEL is a Hugging Face folder, such as scripts/fetch_smollm2.sh makes; runs go to OUT (default runs/real),
+# each, and what came out); MODEL is a Hugging Face folder, such as scripts/fetch_smollm2.sh makes; runs go to OUT (default runs/real),
 # finished ones are not trained again. STEPS (default 30) steps of training, QUESTIONS (default 40) of each benchmark: a
 # proof that every part works on real files, not a result. Needs the programs in build/.
 set -euo pipefail
@@ -41,6 +41,7 @@ evaluate() {
 on_model=("model.path=$model" train.per_device_train_batch_size=4 train.learning_rate=3e-4 train.warmup_steps=5
   data.max_length=512 data.packing=true)
 few=$(((questions + 56) / 57))  # of each of MMLU's 57 subjects
+some=$(((questions + 6) / 7))   # of each of MATH's 7 types
 
 mmlu="{\"name\": \"mmlu\", \"data\": \"$data/eval/mmlu\", \"num_samples\": $few"
 for layout in t0 alpaca; do
@@ -58,7 +59,7 @@ for name in math math-competition; do
   evaluate $name "[
     {\"name\": \"gsm8k\", \"data\": \"$data/math/gsm8k-test.jsonl.gz\", \"prompt\": \"metamath\", \"num_samples\": $questions,
      \"max_new_tokens\": 256},
-    {\"name\": \"math\", \"data\": \"$data/math/math-test.jsonl.gz\", \"num_samples\": $questions, \"max_new_tokens\": 256}]"
+    {\"name\": \"math\", \"data\": \"$data/math/math-test.jsonl.gz\", \"num_samples\": $some, \"max_new_tokens\": 256}]"
 done
 
 on_text=("model.path=$model" train.per_device_train_batch_size=4 train.learning_rate=3e-4 train.warmup_steps=5
