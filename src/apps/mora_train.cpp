@@ -12,7 +12,7 @@ int body(int argc, char** argv) {
   std::string file;
   std::vector<std::string> overrides;
   int threads = 0;
-  bool print_config = false, document = false, overwrite = false, resume = false;
+  bool print_config = false, document = false, overwrite = false, resume = false, profile = false;
   app.add_option("--config", file, "the run's JSON file");
   app.add_option("--set", overrides,
                  "override one field: --set train.learning_rate=1e-4 (repeatable)")
@@ -29,6 +29,8 @@ int body(int argc, char** argv) {
   app.add_flag("--resume", resume,
                "go on after the newest checkpoint in the output folder; start when there is none")
       ->excludes("--overwrite");
+  app.add_flag("--profile", profile,
+               "time every operation and print, at the end, where the time went");
   app.set_version_flag("--version", mora::apps::version_text("mora-train"));
   if (mora::apps::parse_command_line(app, argc, argv) == mora::apps::Next::stop) return 0;
   if (document) {
@@ -43,10 +45,11 @@ int body(int argc, char** argv) {
     mora::apps::print(mora::to_json_text(config));
     return 0;
   }
-  using mora::apps::Existing;
+  using mora::apps::Existing, mora::apps::Profiling;
   return mora::apps::train_run(config, overwrite ? Existing::replace
                                        : resume  ? Existing::resume
-                                                 : Existing::refuse);
+                                                 : Existing::refuse,
+                               profile ? Profiling::yes : Profiling::no);
 }
 
 }  // namespace

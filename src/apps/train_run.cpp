@@ -15,6 +15,7 @@
 #include "mora/io/folder_commit.hpp"
 #include "mora/io/safetensors_folder.hpp"
 #include "mora/report/metrics.hpp"
+#include "mora/report/profile.hpp"
 #include "mora/train/resume.hpp"
 #include "mora/train/trainer.hpp"
 
@@ -32,7 +33,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // output folder is touched.
 class Run {
  public:
-  Run(const RunConfig& config, Existing existing, StopSignals& signals)
+  Run(const RunConfig& config, Existing existing, Profiling profiling, StopSignals& signals)
       : signals_(signals),
         start_(std::chrono::steady_clock::now()),
         session_(config, Training::trained),
@@ -42,7 +43,9 @@ class Run {
                  static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace,
                  restarts_.get()),
         folder_(config.output_dir, existing),
-        identity_(identity_of(config, task_->train_data())) {}
+        identity_(identity_of(config, task_->train_data())) {
+    if (profiling == Profiling::yes) profile_.emplace();
+  }
 
   int execute();
 
@@ -85,6 +88,7 @@ class Run {
   void save_result();
   std::string operation() const;
   void finish();
+  void save_profile() const;
 
   StopSignals& signals_;
   std::chrono::steady_clock::time_point start_;
@@ -97,6 +101,7 @@ class Run {
   std::string base_sample_;                    // tensors_sample_sha256 of base_folder()
   std::shared_future<std::string> base_hash_;  // none where nothing is adapted
   std::optional<MetricsLog> log_;
+  std::optional<Profile> profile_;
   ProgressLine progress_;
   StepMetrics last_;
   Scores scores_;
@@ -342,8 +347,15 @@ void Run::train() {
     if (every > 0 && last_.step % every == 0 && last_.step < total) evaluate(last_.step);
     // Last, so that the checkpoint knows the log up to here.
     if (save_due(last_.step, total)) save(last_.step);
+    // From the second step on: the first touches memory for the first time.
+    if (profile_) trainer_.observe([this](const StepRun& step) { profile_->add(step); });
   }
   progress_.end();
+}
+
+void Run::save_profile() const {
+  std::fputs(profile_->tables().c_str(), stderr);
+  write_file_atomically(folder_.path() / "profile.json", profile_->to_json_text());
 }
 
 int Run::execute() {
@@ -359,6 +371,7 @@ int Run::execute() {
   hash_base();
   signals_.defer();
   train();
+  if (profile_) save_profile();
   if (signals_.received() != 0) return stopped();
   evaluate(last_.step);
   finish();
@@ -367,10 +380,10 @@ int Run::execute() {
 
 }  // namespace
 
-int train_run(const RunConfig& config, Existing existing) {
+int train_run(const RunConfig& config, Existing existing, Profiling profiling) {
   RunFolder::check_free(config.output_dir, existing);  // again under the lock, but now is cheap
   StopSignals signals;
-  Run run(config, existing, signals);
+  Run run(config, existing, profiling, signals);
   return run.execute();
 }
 

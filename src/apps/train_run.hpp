@@ -15,7 +15,11 @@ namespace mora::apps {
 // checkpoint to the same results bit for bit, or start when there is none.
 enum class Existing { refuse, replace, resume };
 
+// yes: steps after the first are timed operation by operation, and the tables of report/profile
+// are printed at the end and left in profile.json.
+enum class Profiling { no, yes };
+
 // Returns the exit code: 0, or 130/143 when a signal stopped it after a checkpoint.
-int train_run(const RunConfig& config, Existing existing);
+int train_run(const RunConfig& config, Existing existing, Profiling profiling);
 
 }  // namespace mora::apps

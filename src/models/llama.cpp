@@ -57,28 +57,49 @@ Attend Llama::packed_attention(Var segment_start) const {
   };
 }
 
-Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
-                 const Attend& attend) const {
+Var Llama::norm(Context& context, std::string_view name, const Parameter& weight, Var x) const {
+  const auto guard = context.graph().scope(name);
+  return rms_norm(x, context.parameter(weight), config_.rms_norm_eps).y;
+}
+
+Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,
+                     const Attend& attend) const {
+  const auto guard = context.graph().scope("self_attn");
   const Layer& l = layers_[static_cast<size_t>(index)];
   const Var table = context.constant(rope_table_.view(), "rope");
-  const Var h = rms_norm(x, context.parameter(*l.input_layernorm), config_.rms_norm_eps).y;
   const Var q =
-      rope(l.q_proj(context, h), table, positions, {.heads = config_.num_attention_heads});
+      rope(l.q_proj(context, x), table, positions, {.heads = config_.num_attention_heads});
   const Var k =
-      rope(l.k_proj(context, h), table, positions, {.heads = config_.num_key_value_heads});
-  const Var attended = attend(index, q, k, l.v_proj(context, h));
-  x = add(x, l.o_proj(context, attended));
-  const Var m = rms_norm(x, context.parameter(*l.post_attention_layernorm), config_.rms_norm_eps).y;
-  return add(x, l.down_proj(context, swiglu(l.gate_proj(context, m), l.up_proj(context, m))));
+      rope(l.k_proj(context, x), table, positions, {.heads = config_.num_key_value_heads});
+  return l.o_proj(context, attend(index, q, k, l.v_proj(context, x)));
+}
+
+Var Llama::mlp(Context& context, const Layer& l, Var x) {
+  const auto guard = context.graph().scope("mlp");
+  return l.down_proj(context, swiglu(l.gate_proj(context, x), l.up_proj(context, x)));
+}
+
+Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
+                 const Attend& attend) const {
+  const auto guard = context.graph().scope(str("layers.", index));
+  const Layer& l = layers_[static_cast<size_t>(index)];
+  const Var h = norm(context, "input_layernorm", *l.input_layernorm, x);
+  x = add(x, self_attn(context, index, h, positions, attend));
+  const Var m = norm(context, "post_attention_layernorm", *l.post_attention_layernorm, x);
+  return add(x, mlp(context, l, m));
+}
+
+Var Llama::embed(Context& context, Var tokens) const {
+  const auto guard = context.graph().scope("embed_tokens");
+  return embedding(context.parameter(*embed_tokens_), tokens);
 }
 
 Var Llama::hidden(Context& context, Var tokens, Var positions, const Attend& attend) const {
-  Var x = embedding(context.parameter(*embed_tokens_), tokens);
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    const auto guard = context.graph().scope(str("layer ", i));
+  const auto guard = context.graph().scope("model");
+  Var x = embed(context, tokens);
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
     x = layer(context, i, x, positions, attend);
-  }
-  return rms_norm(x, context.parameter(*norm_), config_.rms_norm_eps).y;
+  return norm(context, "norm", *norm_, x);
 }
 
 Var Llama::output_weight(Context& context) const {

@@ -13,8 +13,12 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training 
   bias_ = &scope.parameter("bias", {out}, {Init::Kind::zeros, 0}, training, Decay::no);
 }
 
+std::string_view Linear::name() const {
+  return std::string_view(path_).substr(path_.rfind('.') + 1);
+}
+
 Var Linear::operator()(Context& context, Var x) const {
-  const auto guard = context.graph().scope(path_);
+  const auto guard = context.graph().scope(name());
   const Var weight = context.parameter(*weight_),
             product = matmul(x, weight, {.tb = Transpose::yes});
   const Var base = bias_ == nullptr ? product : add_row(product, context.parameter(*bias_));

@@ -43,6 +43,16 @@ std::vector<Type> infer_grad(std::span<const Type> in, const Attrs& attrs) {
   return {in[0], in[1], in[2]};
 }
 
+// Two products over the pairs of tokens that see each other; the gradient has five.
+template <int Products>
+double flops(std::span<const Tensor> in, std::span<const Tensor>, const Attrs&) {
+  const auto starts = in[3].as<int32_t>();
+  double pairs = 0;
+  for (size_t t = 0; t < starts.size(); ++t)
+    pairs += static_cast<double>(static_cast<int64_t>(t) - starts[t] + 1);
+  return 2.0 * Products * pairs * static_cast<double>(in[0].shape().last());
+}
+
 void check_cache(const Type& cache, DType dtype, int64_t width, std::string_view what) {
   check(cache.dtype == dtype && cache.shape.rank() == 3 && cache.shape.last() == width, what,
         " must be ", dtype, "[slots, capacity, ", width, "], got ", cache);
@@ -72,9 +82,15 @@ std::vector<Type> infer_write(std::span<const Type> in, const Attrs&) {
 }  // namespace
 
 const Op op_records::attention{
-    .name = "attention", .id = static_cast<int>(OpId::attention), .infer = infer, .vjp = vjp};
-const Op op_records::attention_grad{
-    .name = "attention_grad", .id = static_cast<int>(OpId::attention_grad), .infer = infer_grad};
+    .name = "attention",
+    .id = static_cast<int>(OpId::attention),
+    .infer = infer,
+    .vjp = vjp,
+    .flops = flops<2>};
+const Op op_records::attention_grad{.name = "attention_grad",
+                                    .id = static_cast<int>(OpId::attention_grad),
+                                    .infer = infer_grad,
+                                    .flops = flops<5>};
 const Op op_records::cached_attention{.name = "cached_attention",
                                       .id = static_cast<int>(OpId::cached_attention),
                                       .infer = infer_cached};

@@ -36,12 +36,20 @@ std::vector<Var> vjp(const VjpArgs& g) {
   return din;
 }
 
+// The logits, and the gradients that are read. Tokens without weight are counted, though skipped.
+double flops(std::span<const Tensor> in, std::span<const Tensor> out, const Attrs&) {
+  const double products = 1.0 + (out[2] ? 1 : 0) + (out[3] ? 1 : 0);
+  return 2.0 * products * static_cast<double>(in[0].elements()) *
+         static_cast<double>(in[1].shape()[0]);
+}
+
 }  // namespace
 
 const Op op_records::linear_cross_entropy{.name = "linear_cross_entropy",
                                           .id = static_cast<int>(OpId::linear_cross_entropy),
                                           .infer = infer,
-                                          .vjp = vjp};
+                                          .vjp = vjp,
+                                          .flops = flops};
 
 CrossEntropy linear_cross_entropy(Var h, Var w, Var labels, Var weights) {
   const auto out = emit(op_records::linear_cross_entropy, {}, h, w, labels, weights);

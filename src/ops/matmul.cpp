@@ -61,13 +61,20 @@ std::vector<Var> vjp(const VjpArgs& g) {
   return din;
 }
 
+double flops(std::span<const Tensor> in, std::span<const Tensor> out, const Attrs& attrs) {
+  const bool ta = attrs.as<MatmulAttrs>().ta == Transpose::yes;
+  const int64_t inner = ta ? in[0].shape().rows() : in[0].shape().last();
+  return 2.0 * static_cast<double>(out[0].elements()) * static_cast<double>(inner);
+}
+
 }  // namespace
 
 const Op op_records::matmul{.name = "matmul",
                             .id = static_cast<int>(OpId::matmul),
                             .infer = infer,
                             .vjp = vjp,
-                            .inplace = 2};
+                            .inplace = 2,
+                            .flops = flops};
 
 Var matmul(Var a, Var b, const MatmulOptions& o) {
   const MatmulAttrs attrs{.ta = o.ta, .tb = o.tb, .alpha = o.alpha};

@@ -1,6 +1,7 @@
 #include "mora/plan/plan.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "plan/schedule.hpp"
@@ -29,6 +30,7 @@ struct Step {
   bool has_scratch = false;
   Prepared prepared;
   void* scratch = nullptr;
+  const Op* op;  // of the node, or what fusion made of it
   const Node* node;
 };
 
@@ -116,6 +118,7 @@ void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& back
             .in_slots = {},
             .out_slots = {},
             .prepared = {},
+            .op = planned.op,
             .node = planned.node};
   const auto out = types_of(graph, planned.out);
   const std::vector<Type>& in = planned.in_types;
@@ -210,8 +213,10 @@ void Plan::run() {
 void Plan::trace(const Visitor& visit) {
   impl_->resolve_addresses();
   for (const Step& step : impl_->steps) {
+    const auto begin = std::chrono::steady_clock::now();
     impl_->execute(step);
-    visit(step.node->scope, step.node->op->name, step.out);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    visit({*step.op, step.node->scope, step.in, step.out, step.attrs, took.count()});
   }
 }
 
@@ -265,9 +270,9 @@ bool finite(const Tensor& t) {
 
 std::string first_non_finite(Plan& plan) {
   std::string found;
-  plan.trace([&](std::string_view scope, std::string_view op, std::span<const Tensor> out) {
-    if (!found.empty() || std::ranges::all_of(out, finite)) return;
-    found = str(scope, scope.empty() ? "" : ": ", op);
+  plan.trace([&](const StepRun& step) {
+    if (!found.empty() || std::ranges::all_of(step.out, finite)) return;
+    found = str(step.scope, step.scope.empty() ? "" : ": ", step.op.name);
   });
   return found;
 }

@@ -14,9 +14,12 @@ MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t 
   const Var h =
       model.hidden(context, bind(batch.tokens, "tokens"), bind(batch.positions, "positions"),
                    model.packed_attention(segment_start));
-  loss = linear_cross_entropy(h, model.output_weight(context), bind(batch.labels, "labels"),
-                              bind(batch.weights, "weights"))
-             .loss;
+  {
+    const auto scope = graph.scope("lm_head");
+    loss = linear_cross_entropy(h, model.output_weight(context), bind(batch.labels, "labels"),
+                                bind(batch.weights, "weights"))
+               .loss;
+  }
   std::vector<const Parameter*> trained;
   std::vector<Var> wrt;
   for (const Parameter& p : store.all()) {

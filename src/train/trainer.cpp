@@ -68,6 +68,7 @@ struct Trainer::Impl {
   std::vector<Batch> batches;  // of one step
   std::optional<Plan> micro_plan;
   Plan clear_plan, update_plan;
+  Plan::Visitor observer;
 
   Impl(const Llama& m, ParameterStore& s, const ExampleSource& source, const TrainConfig& c,
        uint64_t run_seed, const Backend& b, Workspace& w, Restarts* r)
@@ -93,6 +94,7 @@ struct Trainer::Impl {
   void set_hyper(Clock clock, double learning_rate, int64_t steps) const;
   double pack_step();
   void load(size_t index, double weight_sum);
+  void run(Plan& plan) const;
   double run_micro_batches(double weight_sum);
   std::string first_non_finite(double weight_sum);
   void check_finite(double loss, double norm, double weight_sum);
@@ -145,11 +147,19 @@ void Trainer::Impl::load(size_t index, double weight_sum) {
   micro->batch.fill(batches[index], 1.0 / weight_sum);
 }
 
+void Trainer::Impl::run(Plan& plan) const {
+  if (observer) {
+    plan.trace(observer);
+  } else {
+    plan.run();
+  }
+}
+
 double Trainer::Impl::run_micro_batches(double weight_sum) {
   double loss = 0;
   for (size_t m = 0; m < batches.size(); ++m) {
     load(m, weight_sum);
-    micro_plan->run();
+    run(*micro_plan);
     const double part = scalar((*micro_plan)[micro->loss]);
     loss += part;
     if (!std::isfinite(part)) break;
@@ -206,6 +216,9 @@ double Trainer::fill() const {
     tokens += static_cast<double>(impl_->data.example(i).tokens.size());
   return tokens / (impl_->order->count(1) * static_cast<double>(impl_->capacity));
 }
+void Trainer::observe(Plan::Visitor visit) {
+  impl_->observer = std::move(visit);
+}
 void Trainer::resume_at(int64_t finished) {
   impl_->finished = finished;
   if (impl_->restarts != nullptr && impl_->restarts->resume_at(finished, impl_->total))
@@ -215,14 +228,14 @@ void Trainer::resume_at(int64_t finished) {
 StepMetrics Trainer::step() {
   Impl& s = *impl_;
   const double weight_sum = s.pack_step();
-  s.clear_plan.run();
+  s.run(s.clear_plan);
   StepMetrics metrics{.step = s.finished + 1, .loss = s.run_micro_batches(weight_sum)};
   metrics.learning_rate =
       s.config.learning_rate * learning_rate_factor(s.config, s.finished, s.total);
   s.set_hyper(Clock::run, metrics.learning_rate, s.finished + 1);
   s.set_hyper(Clock::cycle, metrics.learning_rate,
               s.restarts == nullptr ? s.finished + 1 : s.restarts->clock(s.finished + 1));
-  if (std::isfinite(metrics.loss)) s.update_plan.run();
+  if (std::isfinite(metrics.loss)) s.run(s.update_plan);
   metrics.grad_norm =
       std::isfinite(metrics.loss) ? std::sqrt(scalar(s.update_plan[s.update.norm2])) : metrics.loss;
   s.check_finite(metrics.loss, metrics.grad_norm, weight_sum);

@@ -59,6 +59,10 @@ struct VjpArgs {
   bool wants(size_t input) const { return wanted[input] != 0; }
 };
 
+// Floating-point operations of one run: a multiplication and an addition are two.
+using CountFlops = double (*)(std::span<const Tensor> in, std::span<const Tensor> out,
+                              const Attrs&);
+
 // Everything the library knows about an operation, in one place.
 struct Op {
   std::string_view name;
@@ -70,6 +74,7 @@ struct Op {
   int inplace = -1;  // output 0 may take over the memory of this input
   uint32_t mutates =
       0;  // bit i: the kernel updates the bound input i; such a node is never dead code
+  CountFlops flops = nullptr;  // null: memory's speed decides, not arithmetic's
 };
 
 class Graph {

@@ -89,6 +89,10 @@ class Llama {
     const Parameter *input_layernorm, *post_attention_layernorm;
     Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
   };
+  Var embed(Context& context, Var tokens) const;
+  Var norm(Context& context, std::string_view name, const Parameter& weight, Var x) const;
+  Var self_attn(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const;
+  static Var mlp(Context& context, const Layer& l, Var x);
   Var layer(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const;
 
   LlamaConfig config_;

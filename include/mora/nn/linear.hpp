@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "mora/nn/adapter.hpp"
 
@@ -22,6 +23,7 @@ class Linear {
   void attach(std::unique_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
   const std::string& path() const { return path_; }
+  std::string_view name() const;  // the last part of the path: "q_proj"
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }  // null without one
   const Adapter* adapter() const { return adapter_.get(); }

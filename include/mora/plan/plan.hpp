@@ -46,6 +46,15 @@ struct Placement {
   int first, last;
 };
 
+// One step of a plan that has just run.
+struct StepRun {
+  const Op& op;
+  std::string_view scope;
+  std::span<const Tensor> in, out;  // an output that nobody reads is empty
+  const Attrs& attrs;
+  double seconds;
+};
+
 class Plan {
  public:
   // Computes `outputs` and runs every node that updates bound memory. Outputs stay valid until the
@@ -62,10 +71,9 @@ class Plan {
   size_t steps() const;
   std::span<const Placement> placements() const;
 
-  // Runs step by step and calls `visit` after each with its scope, op and outputs: for debugging
-  // and for naming the first non-finite value.
-  using Visitor =
-      std::function<void(std::string_view scope, std::string_view op, std::span<const Tensor> out)>;
+  // Runs step by step and calls `visit` after each: for profiles, and for naming the first
+  // non-finite value.
+  using Visitor = std::function<void(const StepRun&)>;
   void trace(const Visitor& visit);
   std::string report() const;  // steps and bytes, largest values first
 

@@ -47,6 +47,9 @@ class Trainer {
   // operation that made such a value.
   StepMetrics step();
 
+  // From now on steps run one operation after another and `visit` sees each; empty: as usual.
+  void observe(Plan::Visitor visit);
+
   // Goes on after `finished` steps of an earlier run; the optimizer's state is restored by the
   // caller.
   void resume_at(int64_t finished);
