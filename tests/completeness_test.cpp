@@ -81,7 +81,7 @@ TEST_SUITE("completeness") {
 
   TEST_CASE("every input that a case could differentiate is checked or refused") {
     for (const OpCase& c : op_cases()) {
-      if (op(c.op).vjp == nullptr || c.working == Working::f32) continue;
+      if (op(c.op).vjp == nullptr || c.working == WorkingTypes::f32) continue;
       for (size_t i = 0; i < c.in.size(); ++i) {
         if (c.in[i].storage != Storage::working ||
             std::ranges::count(c.wrt, static_cast<int>(i)) > 0)

@@ -123,7 +123,13 @@ void wrong_model_calls(Calls& out) {
   wrong(out, OpId::matmul, "addend", plain, {floats({2, 3}), floats({3, 5}), floats({5})});
   wrong(out, OpId::matmul, "vector", plain, {floats({3}), floats({3, 5})});
   wrong(out, OpId::matmul, "integers", plain, {floats({2, 3}), whole({3, 5})});
-  wrong(out, OpId::matmul, "a in bf16", plain, {narrow({2, 3}), narrow({3, 5})});
+  wrong(out, OpId::matmul, "a in bf16 and b in f16", plain,
+        {narrow({2, 3}), {{3, 5}, normal(), Storage::f16}});
+  wrong(out, OpId::matmul, "result in bf16 of f32", MatmulAttrs{.out = DType::bf16},
+        {floats({2, 3}), floats({3, 5})});
+  wrong(out, OpId::rms_norm, "y in f64 of f32", RmsNormAttrs{1e-5, DType::f64},
+        {floats({4, 3}), floats({3})});
+  wrong(out, OpId::add, "bf16 and f32", Attrs{}, {narrow({2, 3}), floats({2, 3})});
   wrong(out, OpId::add, "shapes", Attrs{}, {floats({2, 3}), floats({3, 2})});
   wrong(out, OpId::add_row, "row", Attrs{}, {floats({2, 3}), floats({2})});
   wrong(out, OpId::add_row, "row as a matrix", Attrs{}, {floats({2, 3}), floats({1, 3})});

@@ -24,7 +24,7 @@ inline std::string narrow_label(Storage storage) {
   return storage == Storage::bf16 ? ", bf16" : storage == Storage::f16 ? ", f16" : "";
 }
 // The working types a case makes sense in: an operand stored in bf16 goes with f32 only.
-enum class Working { f32_and_f64, f32 };
+enum class WorkingTypes { f32_and_f64, f32 };
 
 // The numbers of an input with n elements, as doubles; the harness rounds them to the storage type.
 using Fill = std::function<Array(const Random&, int64_t n)>;
@@ -54,7 +54,7 @@ struct OpCase {
   double f32_bound = 4e-6;          // of the largest magnitude of the reference output
   double step =
       1e-3;  // of the central difference; 1 for casts, which are exact on the case's numbers
-  Working working = Working::f32_and_f64;
+  WorkingTypes working = WorkingTypes::f32_and_f64;
 };
 
 const std::vector<OpCase>& op_cases();

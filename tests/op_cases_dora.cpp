@@ -27,7 +27,7 @@ void row_norm_cases(Cases& out) {
                      .reference = [attrs, r = rank](const Arrays& in) -> Arrays {
                        return {reference::row_norm(in[0], in[1], in[2], r, attrs)};
                      }});
-      if (storage != Storage::working) out.back().working = Working::f32;
+      if (storage != Storage::working) out.back().working = WorkingTypes::f32;
     }
   }
 }

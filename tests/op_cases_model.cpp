@@ -47,7 +47,7 @@ void matmul_case(Cases& out, const std::string& label, const reference::MatmulSi
   c.reference = [s, attrs](const Arrays& in) -> Arrays {
     return {reference::matmul(in[0], in[1], in.size() == 3 ? in[2] : Array{}, s, attrs)};
   };
-  if (narrow) c.working = Working::f32;
+  if (narrow) c.working = WorkingTypes::f32;
   if (!narrow) c.wrt = kind.addend == Addend::yes ? std::vector{0, 1, 2} : std::vector{0, 1};
   out.push_back(std::move(c));
 }

@@ -46,13 +46,13 @@ void cross_entropy_cases(Cases& out) {
                          [](const Arrays& in) {
                            return reference::linear_cross_entropy(in[0], in[1], in[2], in[3]);
                          }});
-      if (storage != Storage::working) out.back().working = Working::f32;
+      if (storage != Storage::working) out.back().working = WorkingTypes::f32;
       if (storage == Storage::working) out.back().wrt = {0, 1};
     }
   }
   out.push_back(out.back());
   out.back().label = "all weights 0";
-  out.back().working = Working::f32_and_f64;
+  out.back().working = WorkingTypes::f32_and_f64;
   out.back().in[1].storage = Storage::working;
   out.back().in[3].fill = values(Array(1024, 0.0));
   out.back().wrt = {0, 1};

@@ -1,6 +1,9 @@
 #include "op_harness.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "mora/core/parallel.hpp"
 
@@ -23,6 +26,18 @@ void write(const Tensor& t, const Array& values, const Convert& convert) {
 }
 
 }  // namespace
+
+double relative_error(const Array& got, const Array& expected) {
+  if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double worst = 0, scale = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double difference = std::abs(got[i] - expected[i]);
+    if (!(difference <= worst)) worst = difference;
+    if (std::isnan(worst)) return worst;
+    scale = std::max(scale, std::abs(expected[i]));
+  }
+  return scale > 0 ? worst / scale : worst;
+}
 
 Array numbers(const Tensor& t) {
   switch (t.dtype()) {
@@ -67,9 +82,13 @@ std::vector<Bytes> bytes_of(const Plan& plan, std::span<const Var> values) {
 }
 
 Inputs::Inputs(Graph& graph, std::span<const CaseInput> inputs, DType working,
+               const std::string& seed_name)
+    : Inputs(graph, inputs, std::vector<DType>(inputs.size(), working), seed_name) {}
+
+Inputs::Inputs(Graph& graph, std::span<const CaseInput> inputs, std::span<const DType> working,
                const std::string& seed_name) {
   for (size_t i = 0; i < inputs.size(); ++i) {
-    DType dtype = working;
+    DType dtype = working[i];
     if (inputs[i].storage == Storage::bf16) dtype = DType::bf16;
     if (inputs[i].storage == Storage::f16) dtype = DType::f16;
     if (inputs[i].storage == Storage::f64) dtype = DType::f64;

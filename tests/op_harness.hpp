@@ -13,6 +13,10 @@ namespace mora::testing {
 
 using Bytes = std::vector<std::byte>;
 
+// The largest difference, as a fraction of the largest magnitude expected (absolute where only
+// zeros are); infinite where the sizes differ, NaN where a difference is.
+double relative_error(const Array& got, const Array& expected);
+
 Array numbers(const Tensor& t);                     // any type, as doubles
 void assign(const Tensor& t, const Array& values);  // rounded to the tensor's type
 Bytes bytes_of(const Tensor& t);
@@ -22,6 +26,9 @@ std::vector<Bytes> bytes_of(const Plan& plan, std::span<const Var> values);
 class Inputs {
  public:
   Inputs(Graph& graph, std::span<const CaseInput> inputs, DType working,
+         const std::string& seed_name);
+  // Working types by input: activations may be bf16 where the others are f32.
+  Inputs(Graph& graph, std::span<const CaseInput> inputs, std::span<const DType> working,
          const std::string& seed_name);
 
   std::span<const Var> vars() const { return vars_; }

@@ -22,28 +22,8 @@ std::vector<MatmulProvider> providers(OpId id) {
 }
 
 std::vector<DType> working_types(const OpCase& c) {
-  if (c.working == Working::f32) return {DType::f32};
+  if (c.working == WorkingTypes::f32) return {DType::f32};
   return {DType::f32, DType::f64};
-}
-
-double largest(const Array& x) {
-  double most = 0;
-  for (double v : x) most = std::max(most, std::abs(v));
-  return most;
-}
-
-// The largest difference, as a fraction of the largest magnitude expected (absolute where only
-// zeros are).
-double relative_error(const Array& got, const Array& expected) {
-  if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
-  double worst = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    const double difference = std::abs(got[i] - expected[i]);
-    if (!(difference <= worst)) worst = difference;
-    if (std::isnan(worst)) return worst;
-  }
-  const double scale = largest(expected);
-  return scale > 0 ? worst / scale : worst;
 }
 
 void check_values(const OpCase& c, DType working) {

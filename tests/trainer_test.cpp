@@ -70,14 +70,18 @@ TEST_CASE("ten steps give the same bits for any number of threads, and every tim
   for (const AdapterKind& kind : trained_kinds()) {
     for (const MatmulProvider provider : providers()) {
       INFO(kind.name << ", provider " << static_cast<int>(provider));
-      StateBytes expected;
-      for (const int threads : {1, 2, 3, 4, 1}) {
-        const Threads guard(threads);
-        TinyTraining run({.adapter = kind.config, .provider = provider}, data,
-                         tiny_train_config(24));
-        run.steps(10);
-        if (expected.empty()) expected = run.state();
-        CHECK(run.state() == expected);
+      for (const char* dtype : {"fp32", "bf16"}) {
+        INFO(dtype);
+        TrainConfig config = tiny_train_config(24);
+        config.dtype = dtype;
+        StateBytes expected;
+        for (const int threads : {1, 2, 3, 4, 1}) {
+          const Threads guard(threads);
+          TinyTraining run({.adapter = kind.config, .provider = provider}, data, config);
+          run.steps(10);
+          if (expected.empty()) expected = run.state();
+          CHECK(run.state() == expected);
+        }
       }
     }
   }

@@ -26,7 +26,7 @@ void warn_of_other_base(const RunConfig& config) {
 }
 
 // Merges add small changes to frozen matrices, of which half precision would lose most.
-DType frozen_type(const ModelConfig& model, bool merges) {
+DType frozen_type(const ModelConfig& model, bool merges, bool multiplied_in_bf16) {
   if (model.dtype == "bfloat16") {
     if (merges) {
       std::fputs(
@@ -37,6 +37,7 @@ DType frozen_type(const ModelConfig& model, bool merges) {
     return DType::bf16;
   }
   const bool stored = model.dtype == "auto" && !model.path.empty() && !merges;
+  if (stored && multiplied_in_bf16) return DType::bf16;
   return stored ? stored_matrix_type(SafetensorsFolder(model.path)) : DType::f32;
 }
 
@@ -71,7 +72,8 @@ Session::Session(RunConfig run, Training weights)
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
   const bool merges = weights == Training::trained && config.restart.enabled();
-  store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m, merges));
+  const bool in_bf16 = weights == Training::trained && config.train.dtype == "bf16";
+  store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m, merges, in_bf16));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());
   if (!full && weights == Training::trained) {

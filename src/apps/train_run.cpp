@@ -137,6 +137,12 @@ void Run::banner() const {
   const int64_t all = trained + session_.store->count(Training::frozen);
   const TrainConfig& t = config().train;
   std::fputs(task_->data_report().c_str(), stderr);
+  if (t.dtype == "bf16" && !multiplies_bf16()) {
+    std::fputs(
+        "note: nothing here multiplies bf16 (oneDNN and AVX512_BF16 or AMX do): products are made "
+        "in fp32, over storage in bf16\n",
+        stderr);
+  }
   std::fprintf(stderr, "trainable params: %lld || all params: %lld || trainable%%: %.4f\n",
                static_cast<long long>(trained), static_cast<long long>(all),
                100.0 * static_cast<double>(trained) / static_cast<double>(all));

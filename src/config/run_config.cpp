@@ -278,6 +278,9 @@ void RunConfig::fields(Fields& f) {
            Presence::required);
   f.field("output_dir", output_dir, "folder of the run's results", Presence::required);
   f.field("seed", seed, {.min = 0}, "seed of initial values, order of data and dropout");
+  f.choice("dtype", train.dtype, {"fp32", "bf16"},
+           "what training multiplies and keeps between operations; sums, norms, the loss, trained "
+           "weights and the optimizer are fp32 with both, and so is evaluation");
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });
   f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
   f.when("adapter.method", adapter.method, {"lora", "mora"}, [&](Fields& g) {

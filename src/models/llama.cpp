@@ -59,7 +59,7 @@ Attend Llama::packed_attention(Var segment_start) const {
 
 Var Llama::norm(Context& context, std::string_view name, const Parameter& weight, Var x) const {
   const auto guard = context.graph().scope(name);
-  return rms_norm(x, context.parameter(weight), config_.rms_norm_eps).y;
+  return rms_norm(x, context.parameter(weight), config_.rms_norm_eps, context.activations()).y;
 }
 
 Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,

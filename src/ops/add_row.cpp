@@ -7,9 +7,9 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() >= 2, "x must have rows, got ", in[0]);
-  check_type(in[1], {in[0].dtype, {in[0].shape.last()}}, "row");
+  check_type(in[1], {working_of(in[0].dtype), {in[0].shape.last()}}, "row");
   return {in[0]};
 }
 
@@ -19,9 +19,9 @@ std::vector<Var> vjp(const VjpArgs& g) {
 
 std::vector<Type> infer_sum(std::span<const Type> in, const Attrs&) {
   check_count(in, 1, 1);
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() >= 2, "x must have rows, got ", in[0]);
-  return {{in[0].dtype, {in[0].shape.last()}}};
+  return {{working_of(in[0].dtype), {in[0].shape.last()}}};
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace {
 
 // Returns head_dim.
 int64_t check_heads(const Type& q, const AttentionAttrs& a) {
-  check_working(q, "q");
+  check_activation(q, "q");
   check(q.shape.rank() == 2, "q must be [T, heads * head_dim], got ", q);
   check(a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0, a.heads, " heads cannot share ",
         a.kv_heads, " key-value heads evenly");
@@ -24,7 +24,7 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_type(in[1], kv, "k");
   check_type(in[2], kv, "v");
   check_index(in[3], tokens, "segment_start");
-  return {in[0], {in[0].dtype, {tokens, a.heads}}};
+  return {in[0], {working_of(in[0].dtype), {tokens, a.heads}}};
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {
@@ -61,6 +61,7 @@ void check_cache(const Type& cache, DType dtype, int64_t width, std::string_view
 std::vector<Type> infer_cached(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 5, 5);
   const auto a = attrs.as<AttentionAttrs>();
+  check_working(in[0], "q");
   const int64_t head_dim = check_heads(in[0], a), tokens = in[0].shape[0];
   check_cache(in[1], in[0].dtype, a.kv_heads * head_dim, "k_cache");
   check_type(in[2], in[1], "v_cache");
@@ -81,12 +82,11 @@ std::vector<Type> infer_write(std::span<const Type> in, const Attrs&) {
 
 }  // namespace
 
-const Op op_records::attention{
-    .name = "attention",
-    .id = static_cast<int>(OpId::attention),
-    .infer = infer,
-    .vjp = vjp,
-    .flops = flops<2>};
+const Op op_records::attention{.name = "attention",
+                               .id = static_cast<int>(OpId::attention),
+                               .infer = infer,
+                               .vjp = vjp,
+                               .flops = flops<2>};
 const Op op_records::attention_grad{.name = "attention_grad",
                                     .id = static_cast<int>(OpId::attention_grad),
                                     .infer = infer_grad,

@@ -9,17 +9,19 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 4, 4);
-  check_working(in[0], "h");
+  check_activation(in[0], "h");
   check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2 &&
             in[1].shape.last() == in[0].shape.last(),
         "h and w must be [T, D] and [V, D], got ", in[0], " and ", in[1]);
   check(in[1].shape[0] > 0, "the vocabulary is empty: w is ", in[1]);
-  check(in[1].dtype == in[0].dtype || (is_narrow(in[1].dtype) && in[0].dtype == DType::f32),
+  const DType working = working_of(in[0].dtype);
+  check(in[1].dtype == in[0].dtype || (is_narrow(in[1].dtype) && in[0].dtype == DType::f32) ||
+            in[1].dtype == working,
         "w is ", in[1], " but h is ", in[0]);
   const int64_t tokens = in[0].shape[0];
   check_index(in[2], tokens, "labels");
-  check_type(in[3], {in[0].dtype, {tokens}}, "weights");
-  return {{in[0].dtype, {1}}, {in[0].dtype, {tokens}}, in[0], {in[0].dtype, in[1].shape}};
+  check_type(in[3], {working, {tokens}}, "weights");
+  return {{working, {1}}, {working, {tokens}}, in[0], {working, in[1].shape}};
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {

@@ -28,6 +28,12 @@ inline void check_count(std::span<const Type> in, size_t least, size_t most) {
         in.size());
 }
 
+// What activations are stored in.
+inline void check_activation(const Type& type, std::string_view what) {
+  check(is_float(type.dtype) || type.dtype == DType::bf16, what, " must be f32, f64 or bf16, got ",
+        type);
+}
+
 inline void check_working(const Type& type, std::string_view what) {
   check(is_float(type.dtype), what, " must be f32 or f64, got ", type);
 }

@@ -21,10 +21,10 @@ std::vector<Type> infer_row_norm(std::span<const Type> in, const Attrs&) {
 }
 
 void check_dora(std::span<const Type> in) {
-  check_working(in[0], "base");
+  check_activation(in[0], "base");
   check(in[0].shape.rank() == 2, "base must be a matrix, got ", in[0]);
   check_type(in[1], in[0], "low_rank");
-  check_type(in[2], {in[0].dtype, {in[0].shape[1]}}, "magnitude");
+  check_type(in[2], {working_of(in[0].dtype), {in[0].shape[1]}}, "magnitude");
   check_type(in[3], in[2], "norm");
 }
 

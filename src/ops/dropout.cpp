@@ -7,7 +7,7 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 2);
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check_type(in[1], {DType::i32, {2}}, "step");
   const double p = attrs.as<DropoutAttrs>().p;
   check(p >= 0 && p < 1, "p must be in [0, 1), got ", p);

@@ -7,19 +7,20 @@ namespace {
 
 std::vector<Type> infer_add(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check_working(in[0], "a");
-  check_type(in[1], in[0], "b");
+  check_activation(in[0], "a");
+  const bool narrow = in[0].dtype == DType::f32 && in[1].dtype == DType::bf16;
+  check_type(in[1], {narrow ? DType::bf16 : in[0].dtype, in[0].shape}, "b");
   return {in[0]};
 }
 
 std::vector<Var> vjp_add(const VjpArgs& g) {
-  return {g.dout[0], g.dout[0]};
+  return {g.dout[0], g.wants(1) ? cast(g.dout[0], g.in[1].type().dtype) : Var{}};
 }
 
 std::vector<Type> infer_scale_by(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check_working(in[0], "x");
-  check_type(in[1], {in[0].dtype, {1}}, "factor");
+  check_activation(in[0], "x");
+  check_type(in[1], {working_of(in[0].dtype), {1}}, "factor");
   return {in[0]};
 }
 
@@ -28,7 +29,8 @@ std::vector<Var> vjp_scale_by(const VjpArgs& g) {
   if (g.wants(0)) din[0] = scale_by(g.dout[0], g.in[1]);
   if (g.wants(1)) {  // <dy, x>, as a product of a row and a column
     const Shape row{1, g.in[0].shape().elements()};
-    din[1] = reshape(matmul(reshape(g.dout[0], row), reshape(g.in[0], row), {.tb = Transpose::yes}),
+    din[1] = reshape(matmul(reshape(g.dout[0], row), reshape(g.in[0], row),
+                            {.tb = Transpose::yes, .out = g.in[1].type().dtype}),
                      {1});
   }
   return din;

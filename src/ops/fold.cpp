@@ -10,7 +10,7 @@ namespace {
 std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 1, 1);
   const auto a = attrs.as<FoldAttrs>();
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
   check(a.size > 0 && in[0].shape.last() > 0, "cannot map ", in[0].shape.last(), " features to ",
         a.size);
@@ -33,7 +33,7 @@ std::vector<Var> vjp_unfold(const VjpArgs& g) {
 
 std::vector<Type> infer_resize(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 1, 1);
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
   const int64_t size = attrs.as<ResizeAttrs>().size;
   check(size > 0, "size must be positive, got ", size);

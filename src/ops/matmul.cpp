@@ -5,6 +5,12 @@ namespace mora {
 
 namespace {
 
+// Equal types; a matrix in 16 bits that is widened to a's f32, or one in f32 that is rounded to a's
+// bf16.
+bool may_multiply(DType a, DType b) {
+  return a == b || (a == DType::f32 && is_narrow(b)) || (a == DType::bf16 && b == DType::f32);
+}
+
 struct Sides {
   int64_t m, k, n;
 };
@@ -21,14 +27,15 @@ Sides sides(const Type& a, const Type& b, const MatmulAttrs& attrs) {
 std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 3);
   const auto a = attrs.as<MatmulAttrs>();
-  check_working(in[0], "a");
-  check(in[1].dtype == in[0].dtype || (is_narrow(in[1].dtype) && in[0].dtype == DType::f32),
-        "b is ", in[1], " but a is ", in[0]);
+  check_activation(in[0], "a");
+  check(may_multiply(in[0].dtype, in[1].dtype), "b is ", in[1], " but a is ", in[0]);
   check(in[0].shape.rank() >= 2 && in[1].shape.rank() >= 2, "needs matrices, got ", in[0].shape,
         " and ", in[1].shape);
   const Sides s = sides(in[0], in[1], a);
   const Shape shape = a.ta == Transpose::yes ? Shape{s.m, s.n} : in[0].shape.with_last(s.n);
-  const Type out{in[0].dtype, shape};
+  const Type out{a.out.value_or(in[0].dtype), shape};
+  check(out.dtype == in[0].dtype || out.dtype == working_of(in[0].dtype), "the result cannot be ",
+        out, " where a is ", in[0]);
   if (in.size() == 3) check_type(in[2], out, "c");
   return {out};
 }
@@ -38,7 +45,7 @@ Transpose flip(Transpose t) {
 }
 
 // With y = op(a) op(b):  d op(a) = dy op(b)^T,  d op(b) = op(a)^T dy;  transposed operands
-// transpose these.
+// transpose these. A weight in f32 gets its gradient in f32 from operands in bf16.
 std::vector<Var> vjp(const VjpArgs& g) {
   const auto attrs = g.node.attrs.as<MatmulAttrs>();
   const Var a = g.in[0], b = g.in[1], dy = g.dout[0];
@@ -47,14 +54,15 @@ std::vector<Var> vjp(const VjpArgs& g) {
     din[0] = attrs.ta == Transpose::no
                  ? matmul(dy, b, {.ta = Transpose::no, .tb = flip(attrs.tb), .alpha = attrs.alpha})
                  : matmul(b, dy, {.ta = attrs.tb, .tb = Transpose::yes, .alpha = attrs.alpha});
-    din[0] = reshape(din[0], a.shape());
+    din[0] = reshape(cast(din[0], a.type().dtype), a.shape());
   }
   if (g.wants(1)) {
-    check(b.type().dtype == a.type().dtype, "matmul has no derivative for an operand stored in ",
-          b.type().dtype);
+    const DType dtype = b.type().dtype;
+    check(dtype == working_of(a.type().dtype) || dtype == a.type().dtype,
+          "matmul has no derivative for an operand stored in ", dtype);
     din[1] = attrs.tb == Transpose::no
-                 ? matmul(a, dy, {.ta = flip(attrs.ta), .tb = Transpose::no, .alpha = attrs.alpha})
-                 : matmul(dy, a, {.ta = Transpose::yes, .tb = attrs.ta, .alpha = attrs.alpha});
+                 ? matmul(a, dy, {.ta = flip(attrs.ta), .alpha = attrs.alpha, .out = dtype})
+                 : matmul(dy, a, {Transpose::yes, attrs.ta, attrs.alpha, {}, dtype});
     din[1] = reshape(din[1], b.shape());
   }
   if (din.size() == 3 && g.wants(2)) din[2] = dy;
@@ -77,7 +85,7 @@ const Op op_records::matmul{.name = "matmul",
                             .flops = flops};
 
 Var matmul(Var a, Var b, const MatmulOptions& o) {
-  const MatmulAttrs attrs{.ta = o.ta, .tb = o.tb, .alpha = o.alpha};
+  const MatmulAttrs attrs{.ta = o.ta, .tb = o.tb, .alpha = o.alpha, .out = o.out};
   return o.c ? emit(op_records::matmul, attrs, a, b, o.c)[0]
              : emit(op_records::matmul, attrs, a, b)[0];
 }

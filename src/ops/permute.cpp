@@ -8,7 +8,7 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
   check_type(in[1], {DType::i32, {in[0].shape.last()}}, "order");
   return {in[0]};

@@ -5,12 +5,14 @@ namespace mora {
 
 namespace {
 
-std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
+std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 2);
   check_working(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be [T, D], got ", in[0]);
   check_type(in[1], {in[0].dtype, {in[0].shape.last()}}, "w");
-  return {in[0], {in[0].dtype, {in[0].shape[0]}}};
+  const DType y = attrs.as<RmsNormAttrs>().out.value_or(in[0].dtype);
+  check(working_of(y) == in[0].dtype, "y cannot be ", y, " where x is ", in[0]);
+  return {{y, in[0].shape}, {in[0].dtype, {in[0].shape[0]}}};
 }
 
 std::vector<Var> vjp(const VjpArgs& g) {
@@ -35,8 +37,8 @@ const Op op_records::rms_norm{
 const Op op_records::rms_norm_grad{
     .name = "rms_norm_grad", .id = static_cast<int>(OpId::rms_norm_grad), .infer = infer_grad};
 
-RmsNormed rms_norm(Var x, Var w, double eps) {
-  const auto out = emit(op_records::rms_norm, RmsNormAttrs{eps}, x, w);
+RmsNormed rms_norm(Var x, Var w, double eps, std::optional<DType> y) {
+  const auto out = emit(op_records::rms_norm, RmsNormAttrs{.eps = eps, .out = y}, x, w);
   return {out[0], out[1]};
 }
 

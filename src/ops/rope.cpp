@@ -8,14 +8,14 @@ namespace {
 std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 3, 3);
   const auto a = attrs.as<RopeAttrs>();
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2, "x and table must be matrices, got ",
         in[0], " and ", in[1]);
   const int64_t head_dim = in[1].shape.last();
   check(head_dim % 2 == 0, "head_dim must be even, got ", head_dim);
   check(in[0].shape.last() == a.heads * head_dim, "x is ", in[0].shape, " but ", a.heads,
         " heads of ", head_dim, " are asked for");
-  check_type(in[1], {in[0].dtype, in[1].shape}, "table");
+  check_type(in[1], {working_of(in[0].dtype), in[1].shape}, "table");
   check_index(in[2], in[0].shape[0], "positions");
   return {in[0]};
 }

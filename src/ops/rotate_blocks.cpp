@@ -10,10 +10,10 @@ namespace {
 std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
   check_count(in, 2, 2);
   const auto a = attrs.as<RotateBlocksAttrs>();
-  check_working(in[0], "x");
+  check_activation(in[0], "x");
   check(in[0].shape.rank() == 2 && in[1].shape.rank() == 2, "x and table must be matrices, got ",
         in[0], " and ", in[1]);
-  check_type(in[1], {in[0].dtype, in[1].shape}, "table");
+  check_type(in[1], {working_of(in[0].dtype), in[1].shape}, "table");
   check(in[1].shape.last() % 2 == 0, "blocks must have an even width, got ", in[1].shape.last());
   const int64_t width = in[1].shape.elements();
   const int64_t features = a.direction == Direction::forward ? in[0].shape.last() : a.size;

@@ -7,7 +7,7 @@ namespace {
 
 std::vector<Type> infer(std::span<const Type> in, const Attrs&) {
   check_count(in, 2, 2);
-  check_working(in[0], "gate");
+  check_activation(in[0], "gate");
   check_type(in[1], in[0], "up");
   return {in[0]};
 }
@@ -19,7 +19,7 @@ std::vector<Var> vjp(const VjpArgs& g) {
 
 std::vector<Type> infer_grad(std::span<const Type> in, const Attrs&) {
   check_count(in, 3, 3);
-  check_working(in[0], "gate");
+  check_activation(in[0], "gate");
   check_type(in[1], in[0], "up");
   check_type(in[2], in[0], "dy");
   return {in[0], in[0]};

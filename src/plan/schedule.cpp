@@ -64,7 +64,10 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
-      : steps_(steps), uses_(graph.values().size(), 0), maker_(graph.values().size()) {
+      : graph_(graph),
+        steps_(steps),
+        uses_(graph.values().size(), 0),
+        maker_(graph.values().size()) {
     for (size_t s = 0; s < steps.size(); ++s) {
       for (int v : steps[s].in) ++uses_[static_cast<size_t>(v)];
       for (int v : steps[s].out) maker_[static_cast<size_t>(v)] = s;
@@ -113,11 +116,14 @@ class Fuser {
     PlannedStep& step = steps_[s];
     for (const size_t side : {size_t{1}, size_t{0}}) {
       const auto product = lone_product(step.in[side], gone);
-      if (!product || updated_between(*product, s)) continue;
-      const PlannedStep& p = steps_[*product];
       const size_t other = 1 - side;
+      const DType sum = graph_.value(step.out[0]).type.dtype;
+      if (!product || updated_between(*product, s) || step.in_types[other].dtype != sum) continue;
+      const PlannedStep& p = steps_[*product];
+      auto attrs = p.attrs.as<MatmulAttrs>();
+      attrs.out = sum;  // a product in bf16 is added to f32 unrounded
       step.op = p.op;
-      step.attrs = p.attrs;
+      step.attrs = attrs;
       step.in = {p.in[0], p.in[1], step.in[other]};
       step.in_types = {p.in_types[0], p.in_types[1], step.in_types[other]};
       gone[*product] = 1;
@@ -138,6 +144,7 @@ class Fuser {
     gone[s] = 1;
   }
 
+  const Graph& graph_;
   std::vector<PlannedStep>& steps_;
   std::vector<int> uses_;
   std::vector<std::optional<size_t>> maker_;

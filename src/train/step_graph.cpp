@@ -5,9 +5,10 @@
 namespace mora {
 
 MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity,
-                       uint64_t seed)
+                       uint64_t seed, std::optional<DType> activations)
     : batch(capacity, store.working()), step({DType::i32, {2}}) {
   Context context(graph);
+  if (activations) context.store_activations(*activations);
   context.enable_dropout({.seed = seed, .step = graph.bind(step.view(), "step")});
   auto bind = [&](const OwnedTensor& t, const char* name) { return graph.bind(t.view(), name); };
   const Var segment_start = bind(batch.segment_start, "segment_start");

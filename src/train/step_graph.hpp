@@ -10,7 +10,9 @@ namespace mora {
 
 // Forward and backward of one micro-batch: gradients are added to each trained parameter's `grad`.
 struct MicroGraph {
-  MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed);
+  // activations: what they are stored in, as Context has it.
+  MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed,
+             std::optional<DType> activations = {});
 
   BatchTensors batch;
   OwnedTensor step;  // [2] i32 {step, micro step}: what dropout's masks depend on

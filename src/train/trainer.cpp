@@ -103,7 +103,8 @@ struct Trainer::Impl {
 // Anew when the adapters have changed what they compute.
 void Trainer::Impl::write_micro_graph() {
   micro_plan.reset();
-  micro.emplace(model, store, capacity, seed);
+  micro.emplace(model, store, capacity, seed,
+                config.dtype == "bf16" ? std::optional(DType::bf16) : std::nullopt);
   micro_plan.emplace(micro->graph, std::array{micro->loss}, backend, workspace);
 }
 

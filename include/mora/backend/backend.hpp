@@ -55,6 +55,9 @@ class Backend {
 enum class MatmulProvider { automatic, onednn, eigen };
 
 bool has_onednn();
+// Whether the CPU's backend multiplies bf16 by the processor's own instructions; if not, products
+// of bf16 are made in f32.
+bool multiplies_bf16();
 std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider = MatmulProvider::automatic);
 
 }  // namespace mora

@@ -1,5 +1,6 @@
 // Element types. f32 is the working type, bf16 and f16 are storage types, f64 exists for gradient
-// checks, i32 for ids and positions.
+// checks, i32 for ids and positions. Activations may be stored in bf16: kernels then read it, work
+// in f32 and round what they write.
 #pragma once
 
 #include <bit>
@@ -53,6 +54,13 @@ struct f16 {
 
 template <class T>
 inline constexpr bool kNarrow = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
+// What kernels compute in over elements stored as S.
+template <class S>
+using Working = std::conditional_t<kNarrow<S>, float, S>;
+constexpr DType working_of(DType dtype) {
+  return is_narrow(dtype) ? DType::f32 : dtype;
+}
 
 // x as To, narrow types by way of f32.
 template <class To, class From>

@@ -24,6 +24,11 @@ class Context {
   Var parameter(const Parameter& p);
   Var constant(const Tensor& memory, const std::string& name);  // bound once per address
 
+  // What activations are stored in between operations; empty: as the working type. The sum that
+  // runs from layer to layer is always of the working type.
+  void store_activations(DType dtype) { activations_ = dtype; }
+  std::optional<DType> activations() const { return activations_; }
+
   // Training with dropout; without it dropout layers are the identity, as in evaluation.
   void enable_dropout(const DropoutSource& source) { dropout_ = source; }
   const std::optional<DropoutSource>& dropout() const { return dropout_; }
@@ -32,6 +37,7 @@ class Context {
   Graph& graph_;
   std::map<const void*, Var> bound_;
   std::optional<DropoutSource> dropout_;
+  std::optional<DType> activations_;
 };
 
 }  // namespace mora

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "mora/core/dtype.hpp"
 
@@ -18,6 +19,7 @@ struct MatmulAttrs {
   Transpose ta = Transpose::no;
   Transpose tb = Transpose::no;
   double alpha = 1.0;
+  std::optional<DType> out = {};  // of the result; empty: as a
 };
 
 struct CastAttrs {
@@ -30,6 +32,7 @@ struct EmbeddingGradAttrs {
 
 struct RmsNormAttrs {
   double eps;
+  std::optional<DType> out = {};  // of y; empty: as x
 };
 
 // backward rotates by the negative angle: the transpose of forward.

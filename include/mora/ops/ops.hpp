@@ -21,17 +21,21 @@ constexpr int kOpCount = static_cast<int>(OpId::count);
 
 const Op& op(OpId id);  // its record
 
-// alpha * op(a) * op(b) + c. Leading dimensions of a (and of b) flatten to rows; b may be stored in
-// bf16 or f16.
+// Activations are f32 or f64, or bf16 between operations; what belongs to them (weights, tables,
+// statistics) is then f32.
+
+// alpha * op(a) * op(b) + c. Leading dimensions of a (and of b) flatten to rows. Of f32 and a b in
+// bf16 or f16 the product is made in f32, of bf16 and a b in bf16 or f32 in bf16 with sums in f32.
 struct MatmulOptions {
   Transpose ta = Transpose::no;
   Transpose tb = Transpose::no;
   double alpha = 1.0;
-  Var c = {};  // same shape as the result
+  Var c = {};                     // same shape and type as the result
+  std::optional<DType> out = {};  // as a, or f32 where a is bf16
 };
 Var matmul(Var a, Var b, const MatmulOptions& options = {});
 
-Var add(Var a, Var b);            // same shape
+Var add(Var a, Var b);            // same shape; b may be bf16 where a is f32
 Var add_row(Var x, Var row);      // [..., N] + [N]: the row is added to every row of x
 Var scale_by(Var x, Var factor);  // factor: [1], a number known only at run time
 Var cast(Var x, DType dtype);     // among f32, bf16, f16, f64
@@ -42,7 +46,8 @@ struct RmsNormed {
   Var y;     // x * rstd * w
   Var rstd;  // [T]: 1 / sqrt(mean(x^2) + eps)
 };
-RmsNormed rms_norm(Var x, Var w, double eps);  // [T, D], [D]
+// [T, D], [D]; y may be bf16 where x is f32.
+RmsNormed rms_norm(Var x, Var w, double eps, std::optional<DType> y = {});
 
 // Rotates each head of x [T, H*K] by the angles of its token's position, half-split pairs (i, i +
 // K/2) as transformers. table: [P, K], row p = cos(p * f_0..K/2-1), sin(p * f_0..K/2-1); positions:

@@ -1,10 +1,11 @@
 // The gradient of attention, recomputing the weights P from the saved log-sum-exp
 // (FlashAttention-2, Algorithm 2). One task is one head of one segment, so no two tasks write the
 // same memory; with grouped queries each query head keeps its own dk, dv, which are added in the
-// order of heads afterwards.
+// order of heads afterwards. Sums are in the working type: those of bf16 have a place of their own.
 #include <algorithm>
 
-#include "backend/cpu/attention_block.hpp"
+#include "backend/cpu/attention_bf16.hpp"
+#include "backend/cpu/head_sums.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
@@ -15,8 +16,8 @@ size_t aligned(size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-bool grouped(const AttentionAttrs& attrs) {
-  return attrs.heads != attrs.kv_heads;
+size_t sums_bytes(const Type& q) {
+  return aligned(static_cast<size_t>(q.shape.elements()) * size_of(working_of(q.dtype)));
 }
 
 size_t starts_bytes(int64_t tokens) {
@@ -25,21 +26,25 @@ size_t starts_bytes(int64_t tokens) {
 
 }  // namespace
 
-Prepared prepare_attention_grad(const OpCall& call) {
+Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider) {
   check_head_dim(call);
+  if (takes_bf16_attention(call, provider)) return prepare_attention_grad_bf16(call);
   size_t bytes = starts_bytes(call.in[0].shape[0]);
-  // dk and dv per query head; without groups only the outputs that nobody reads need a place.
-  bytes += 2 * aligned(call.in[0].bytes());
-  bytes += aligned(call.in[0].bytes());  // dq, in case nobody reads it
+  // dk, dv and dq per query head; without groups only what nobody reads, or what is bf16, needs a
+  // place.
+  bytes += 3 * sums_bytes(call.in[0]);
   return {bytes, nullptr};
 }
 
 namespace {
 
-template <class T>
+template <class S>
 struct Backward {
-  AttentionView<T> view;
-  const T *q, *k, *v, *y, *lse, *dy;
+  using T = Working<S>;
+  using Room = typename AttentionView<S>::Room;
+  AttentionView<S> view;
+  const S *q, *k, *v, *y, *dy;
+  const T* lse;
   T *dq, *dk, *dv;  // [T, H*K] each
 
   T* grad_row(T* x, int64_t token, int64_t h) const {
@@ -73,10 +78,11 @@ struct Backward {
               const T* values) const {
     const int64_t head_dim = view.head_dim, ld = kAttentionBlock;
     alignas(64) T p[kAttentionBlock * kAttentionBlock], dp[kAttentionBlock * kAttentionBlock];
-    block_gemm<T>(n, m, head_dim, {view.row(q, t, h), view.width, 1}, keys, ld, p, ld,
-                  Store::assign);
-    block_gemm<T>(n, m, head_dim, {view.row(dy, t, h), view.width, 1}, values, ld, dp, ld,
-                  Store::assign);
+    Room q_room, dy_room, k_room;
+    const Strided<T> qs = view.rows(q, t, n, h, q_room), dys = view.rows(dy, t, n, h, dy_room),
+                     ks = view.kv_rows(k, s, m, h, k_room);
+    block_gemm<T>(n, m, head_dim, qs, keys, ld, p, ld, Store::assign);
+    block_gemm<T>(n, m, head_dim, dys, values, ld, dp, ld, Store::assign);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t visible = std::clamp<int64_t>(t + i - s + 1, 0, m);
       const T shift = lse[(t + i) * view.heads + h];
@@ -90,65 +96,59 @@ struct Backward {
       std::fill(dr + visible, dr + m, T(0));
     }
     const Strided<T> p_t{p, 1, ld}, ds{dp, ld, 1}, ds_t{dp, 1, ld};
-    block_gemm<T>(m, head_dim, n, p_t, view.row(dy, t, h), view.width, grad_row(dv, s, h),
-                  view.width, Store::add);
-    block_gemm<T>(m, head_dim, n, ds_t, view.row(q, t, h), view.width, grad_row(dk, s, h),
-                  view.width, Store::add);
-    block_gemm<T>(n, head_dim, m, ds, view.kv_row(k, s, h), view.kv_width, grad_row(dq, t, h),
-                  view.width, Store::add);
+    block_gemm<T>(m, head_dim, n, p_t, dys.data, dys.row, grad_row(dv, s, h), view.width,
+                  Store::add);
+    block_gemm<T>(m, head_dim, n, ds_t, qs.data, qs.row, grad_row(dk, s, h), view.width,
+                  Store::add);
+    block_gemm<T>(n, head_dim, m, ds, ks.data, ks.row, grad_row(dq, t, h), view.width, Store::add);
   }
 };
 
-// out[t, g] = sum of x[t, h] over the query heads h of key-value head g
-template <class T>
-void sum_groups(const AttentionView<T>& view, const T* x, int64_t tokens, T* out) {
-  if (out == nullptr) return;
-  parallel_pieces(tokens, rows_per_piece(view.width), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      std::fill_n(out + t * view.kv_width, view.kv_width, T(0));
-      for (int64_t h = 0; h < view.heads; ++h) {
-        axpy(T(1), view.row(x, t, h), out + t * view.kv_width + h / view.group * view.head_dim,
-             view.head_dim);
-      }
-    }
-  });
+// The place of a sum: the output itself where it has the same form and somebody reads it.
+template <class T, class S>
+T* place_of(S* out, bool same_form, T* own) {
+  if constexpr (std::is_same_v<S, T>) {
+    if (same_form && out != nullptr) return out;
+  }
+  return own;
 }
 
 }  // namespace
 
-template <class T>
+template <class S>
 void attention_grad(const KernelArgs& args) {
+  if (args.state != nullptr) return attention_grad_bf16(args);
+  using T = Working<S>;
   const int64_t tokens = args.in[0].shape()[0];
-  const size_t block = aligned(args.in[0].bytes());
+  const size_t sums = sums_bytes(args.in[0].type) / sizeof(T);
   auto* starts = static_cast<int32_t*>(args.scratch);
-  auto* spare = static_cast<std::byte*>(args.scratch) + starts_bytes(tokens);
-  const bool groups = grouped(args.attrs.as<AttentionAttrs>());
-  auto* own = reinterpret_cast<T*>(spare);
-  auto place = [&](const Tensor& out, size_t slot, bool may_be_output) {
-    return may_be_output && out ? ptr<T>(out) : own + slot * block / sizeof(T);
-  };
-  const Backward<T> backward{.view = AttentionView<T>(args),
-                             .q = ptr<const T>(args.in[0]),
-                             .k = ptr<const T>(args.in[1]),
-                             .v = ptr<const T>(args.in[2]),
-                             .y = ptr<const T>(args.in[4]),
+  auto* own = reinterpret_cast<T*>(static_cast<std::byte*>(args.scratch) + starts_bytes(tokens));
+  auto *dq = ptr<S>(args.out[0]), *dk = ptr<S>(args.out[1]), *dv = ptr<S>(args.out[2]);
+  const AttentionView<S> view(args);
+  const bool alone = view.group == 1;
+  const Backward<S> backward{.view = view,
+                             .q = ptr<const S>(args.in[0]),
+                             .k = ptr<const S>(args.in[1]),
+                             .v = ptr<const S>(args.in[2]),
+                             .y = ptr<const S>(args.in[4]),
+                             .dy = ptr<const S>(args.in[6]),
                              .lse = ptr<const T>(args.in[5]),
-                             .dy = ptr<const T>(args.in[6]),
-                             .dq = place(args.out[0], 2, true),
-                             .dk = place(args.out[1], 0, !groups),
-                             .dv = place(args.out[2], 1, !groups)};
-  const int64_t heads = backward.view.heads;
+                             .dq = place_of(dq, true, own),
+                             .dk = place_of(dk, alone, own + sums),
+                             .dv = place_of(dv, alone, own + 2 * sums)};
   const int64_t segments = find_segments(ptr<const int32_t>(args.in[3]), tokens, starts);
-  parallel_for(segments * heads, [&](int64_t task) {
-    const int64_t s = task / heads;
-    backward.segment(starts[s], starts[s + 1], task % heads);
+  parallel_for(segments * view.heads, [&](int64_t task) {
+    const int64_t s = task / view.heads;
+    backward.segment(starts[s], starts[s + 1], task % view.heads);
   });
-  if (groups) {
-    sum_groups(backward.view, backward.dk, tokens, ptr<T>(args.out[1]));
-    sum_groups(backward.view, backward.dv, tokens, ptr<T>(args.out[2]));
+  constexpr bool narrow = !std::is_same_v<S, T>;
+  if (narrow) sum_groups(view, backward.dq, tokens, 1, dq);
+  if (narrow || !alone) {
+    sum_groups(view, backward.dk, tokens, view.group, dk);
+    sum_groups(view, backward.dv, tokens, view.group, dv);
   }
 }
 
-MORA_CPU_KERNEL(attention_grad)
+MORA_CPU_ACTIVATION_KERNEL(attention_grad)
 
 }  // namespace mora::cpu

@@ -1,19 +1,21 @@
-// The table of CPU kernels, by operation and working type.
+// The table of CPU kernels, by operation and what its activations are stored in.
 #include <array>
 
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/product.hpp"
+#include "backend/cpu/row_sums.hpp"
 
 namespace mora {
 
 namespace {
 
 struct Row {
-  Kernel f32, f64;
+  Kernel f32, f64, bf16;  // bf16: null where the operation takes none
 };
 
 constexpr std::array<Row, kOpCount> kKernels = {{
-#define MORA_OP(name) {&cpu::name<float>, &cpu::name<double>},
+#define MORA_OP(name) {&cpu::name<float>, &cpu::name<double>, nullptr},
+#define MORA_ACTIVATION_OP(name) {&cpu::name<float>, &cpu::name<double>, &cpu::name<bf16>},
 #include "mora/ops/ops.def"
 #undef MORA_OP
 }};
@@ -24,9 +26,11 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
 
-  // The working type is that of the first input; narrow types are only ever stored.
+  // Decided by the first input. Weights may be narrow, too, and do not come first in an operation
+  // on activations.
   Kernel kernel(const OpCall& call) const override {
     const Row& row = kKernels[static_cast<size_t>(call.op)];
+    if (call.in[0].dtype == DType::bf16 && row.bf16 != nullptr) return row.bf16;
     return call.in[0].dtype == DType::f64 ? row.f64 : row.f32;
   }
 
@@ -39,11 +43,15 @@ class CpuBackend final : public Backend {
       case OpId::rms_norm_grad:
         return cpu::prepare_rms_norm_grad(call);
       case OpId::attention:
-        return cpu::prepare_attention(call);
+        return cpu::prepare_attention(call, provider_);
       case OpId::attention_grad:
-        return cpu::prepare_attention_grad(call);
+        return cpu::prepare_attention_grad(call, provider_);
       case OpId::squared_norm:
         return cpu::prepare_squared_norm(call);
+      case OpId::fold:
+      case OpId::unfold:
+      case OpId::rotate_blocks:
+        return cpu::prepare_row_sums(call);
       default:
         return {};
     }

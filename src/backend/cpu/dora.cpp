@@ -64,20 +64,21 @@ void row_norm(const KernelArgs& args) {
   }
 }
 
-template <class T>
+template <class S>
 void dora(const KernelArgs& args) {
-  const auto *base = ptr<const T>(args.in[0]), *low_rank = ptr<const T>(args.in[1]),
-             *magnitude = ptr<const T>(args.in[2]), *norm = ptr<const T>(args.in[3]);
-  auto* y = ptr<T>(args.out[0]);
+  using T = Working<S>;
+  const auto *base = ptr<const S>(args.in[0]), *low_rank = ptr<const S>(args.in[1]);
+  const auto *magnitude = ptr<const T>(args.in[2]), *norm = ptr<const T>(args.in[3]);
+  auto* y = ptr<S>(args.out[0]);
   const int64_t rows = args.in[0].shape()[0], width = args.in[0].shape()[1];
   parallel_pieces(rows, rows_per_piece(width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const T *from = base + t * width, *change = low_rank + t * width;
-      T* to = y + t * width;
+      const S *from = base + t * width, *change = low_rank + t * width;
+      S* to = y + t * width;
 #pragma GCC ivdep
       for (int64_t i = 0; i < width; ++i) {
         const T g = magnitude[i] / norm[i];
-        to[i] = (g - T(1)) * from[i] + g * change[i];
+        to[i] = value_as<S>((g - T(1)) * value_as<T>(from[i]) + g * value_as<T>(change[i]));
       }
     }
   });
@@ -86,30 +87,33 @@ void dora(const KernelArgs& args) {
 namespace {
 
 // d base = (g - 1) dy,  d low_rank = g dy
-template <class T>
+template <class S>
 void input_gradients(const KernelArgs& args) {
-  const auto *magnitude = ptr<const T>(args.in[2]), *norm = ptr<const T>(args.in[3]),
-             *dy = ptr<const T>(args.in[4]);
-  auto *d_base = ptr<T>(args.out[0]), *d_low_rank = ptr<T>(args.out[1]);
+  using T = Working<S>;
+  const auto *magnitude = ptr<const T>(args.in[2]), *norm = ptr<const T>(args.in[3]);
+  const auto* dy = ptr<const S>(args.in[4]);
+  auto *d_base = ptr<S>(args.out[0]), *d_low_rank = ptr<S>(args.out[1]);
   const int64_t rows = args.in[0].shape()[0], width = args.in[0].shape()[1];
   parallel_pieces(rows, rows_per_piece(width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t at = t * width;
       for (int64_t i = 0; d_base != nullptr && i < width; ++i)
-        d_base[at + i] = (magnitude[i] / norm[i] - T(1)) * dy[at + i];
+        d_base[at + i] = value_as<S>((magnitude[i] / norm[i] - T(1)) * value_as<T>(dy[at + i]));
       for (int64_t i = 0; d_low_rank != nullptr && i < width; ++i)
-        d_low_rank[at + i] = magnitude[i] / norm[i] * dy[at + i];
+        d_low_rank[at + i] = value_as<S>(magnitude[i] / norm[i] * value_as<T>(dy[at + i]));
     }
   });
 }
 
 // d magnitude = sum of the rows dy * (base + low_rank) / norm, in blocks of rows so that rounding
 // does not grow with T; parallel over columns.
-template <class T>
+template <class S>
 void magnitude_gradient(const KernelArgs& args) {
+  using T = Working<S>;
   constexpr int64_t kWidth = 64, kBlock = 64;
-  const auto *base = ptr<const T>(args.in[0]), *low_rank = ptr<const T>(args.in[1]),
-             *norm = ptr<const T>(args.in[3]), *dy = ptr<const T>(args.in[4]);
+  const auto *base = ptr<const S>(args.in[0]), *low_rank = ptr<const S>(args.in[1]),
+             *dy = ptr<const S>(args.in[4]);
+  const auto* norm = ptr<const T>(args.in[3]);
   auto* d = ptr<T>(args.out[2]);
   const int64_t rows = args.in[0].shape()[0], width = args.in[0].shape()[1];
   parallel_pieces(width, kWidth, [&](int64_t begin, int64_t end) {
@@ -119,7 +123,8 @@ void magnitude_gradient(const KernelArgs& args) {
       for (int64_t t = first; t < std::min(rows, first + kBlock); ++t) {
         const int64_t at = t * width;
         for (int64_t i = begin; i < end; ++i)
-          sum[i - begin] += dy[at + i] * (base[at + i] + low_rank[at + i]);
+          sum[i - begin] +=
+              value_as<T>(dy[at + i]) * (value_as<T>(base[at + i]) + value_as<T>(low_rank[at + i]));
       }
       axpy(T(1), sum, d + begin, end - begin);
     }
@@ -129,14 +134,14 @@ void magnitude_gradient(const KernelArgs& args) {
 
 }  // namespace
 
-template <class T>
+template <class S>
 void dora_grad(const KernelArgs& args) {
-  if (args.out[0].data != nullptr || args.out[1].data != nullptr) input_gradients<T>(args);
-  if (args.out[2].data != nullptr) magnitude_gradient<T>(args);
+  if (args.out[0].data != nullptr || args.out[1].data != nullptr) input_gradients<S>(args);
+  if (args.out[2].data != nullptr) magnitude_gradient<S>(args);
 }
 
 MORA_CPU_KERNEL(row_norm)
-MORA_CPU_KERNEL(dora)
-MORA_CPU_KERNEL(dora_grad)
+MORA_CPU_ACTIVATION_KERNEL(dora)
+MORA_CPU_ACTIVATION_KERNEL(dora_grad)
 
 }  // namespace mora::cpu

@@ -7,12 +7,13 @@
 
 namespace mora::cpu {
 
-template <class T>
+template <class S>
 void dropout(const KernelArgs& args) {
+  using T = Working<S>;
   const auto attrs = args.attrs.as<DropoutAttrs>();
-  const auto* x = ptr<const T>(args.in[0]);
+  const auto* x = ptr<const S>(args.in[0]);
   const auto* step = ptr<const int32_t>(args.in[1]);
-  auto* y = ptr<T>(args.out[0]);
+  auto* y = ptr<S>(args.out[0]);
   const auto limit =
       static_cast<uint64_t>(attrs.p * 0x1p32);  // kept where the bits are not below this
   const T factor = static_cast<T>(1.0 / (1.0 - attrs.p));
@@ -25,12 +26,13 @@ void dropout(const KernelArgs& args) {
                                 static_cast<uint32_t>(step[0]), attrs.stream},
                                key);
       for (int64_t j = i; j < std::min(end, i + 4); ++j) {
-        y[j] = bits[static_cast<size_t>(j - i)] >= limit ? x[j] * factor : T(0);
+        const bool kept = bits[static_cast<size_t>(j - i)] >= limit;
+        y[j] = value_as<S>(kept ? value_as<T>(x[j]) * factor : T(0));
       }
     }
   });
 }
 
-MORA_CPU_KERNEL(dropout)
+MORA_CPU_ACTIVATION_KERNEL(dropout)
 
 }  // namespace mora::cpu

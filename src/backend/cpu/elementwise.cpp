@@ -41,21 +41,35 @@ void cast_from(const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
+namespace {
+
+template <class A, class B>
+void add_stored(const KernelArgs& args) {
+  using T = Working<A>;
+  const auto* a = ptr<const A>(args.in[0]);
+  const auto* b = ptr<const B>(args.in[1]);
+  auto* y = ptr<A>(args.out[0]);
+  each(args.out[0].elements(),
+       [=](int64_t i) { y[i] = value_as<A>(value_as<T>(a[i]) + value_as<T>(b[i])); });
+}
+
+}  // namespace
+
 // y = a + b
-template <class T>
+template <class S>
 void add(const KernelArgs& args) {
-  const auto *a = ptr<const T>(args.in[0]), *b = ptr<const T>(args.in[1]);
-  auto* y = ptr<T>(args.out[0]);
-  each(args.out[0].elements(), [=](int64_t i) { y[i] = a[i] + b[i]; });
+  if (args.in[1].dtype() != args.in[0].dtype()) return add_stored<S, bf16>(args);
+  add_stored<S, S>(args);
 }
 
 // y = x * factor[0]
-template <class T>
+template <class S>
 void scale_by(const KernelArgs& args) {
-  const auto* x = ptr<const T>(args.in[0]);
+  using T = Working<S>;
+  const auto* x = ptr<const S>(args.in[0]);
   const T factor = ptr<const T>(args.in[1])[0];
-  auto* y = ptr<T>(args.out[0]);
-  each(args.out[0].elements(), [=](int64_t i) { y[i] = x[i] * factor; });
+  auto* y = ptr<S>(args.out[0]);
+  each(args.out[0].elements(), [=](int64_t i) { y[i] = value_as<S>(value_as<T>(x[i]) * factor); });
 }
 
 // y = x in another type
@@ -76,40 +90,52 @@ void cast(const KernelArgs& args) {
 }
 
 // y = g * sigmoid(g) * u
-template <class T>
+template <class S>
 void swiglu(const KernelArgs& args) {
-  const auto *g = ptr<const T>(args.in[0]), *u = ptr<const T>(args.in[1]);
-  auto* y = ptr<T>(args.out[0]);
-  each(args.out[0].elements(), [=](int64_t i) { y[i] = g[i] * sigmoid(g[i]) * u[i]; });
+  using T = Working<S>;
+  const auto *g = ptr<const S>(args.in[0]), *u = ptr<const S>(args.in[1]);
+  auto* y = ptr<S>(args.out[0]);
+  each(args.out[0].elements(), [=](int64_t i) {
+    const T gate = value_as<T>(g[i]);
+    y[i] = value_as<S>(gate * sigmoid(gate) * value_as<T>(u[i]));
+  });
 }
 
 // With s = sigmoid(g):  dg = dy * u * s * (1 + g (1 - s)),  du = dy * g * s
-template <class T>
+template <class S>
 void swiglu_grad(const KernelArgs& args) {
-  const auto *g = ptr<const T>(args.in[0]), *u = ptr<const T>(args.in[1]),
-             *dy = ptr<const T>(args.in[2]);
-  auto *dg = ptr<T>(args.out[0]), *du = ptr<T>(args.out[1]);
+  using T = Working<S>;
+  const auto *g = ptr<const S>(args.in[0]), *u = ptr<const S>(args.in[1]),
+             *dy = ptr<const S>(args.in[2]);
+  auto *dg = ptr<S>(args.out[0]), *du = ptr<S>(args.out[1]);
+  const auto gate_gradient = [=](T gate, T up, T d, T s) {
+    return value_as<S>(d * up * s * (T(1) + gate * (T(1) - s)));
+  };
+  const auto up_gradient = [=](T gate, T d, T s) { return value_as<S>(d * gate * s); };
   const int64_t n = args.in[0].elements();
   if (dg != nullptr && du != nullptr) {
     each(n, [=](int64_t i) {
-      const T s = sigmoid(g[i]), d = dy[i];
-      du[i] = d * g[i] * s;
-      dg[i] = d * u[i] * s * (T(1) + g[i] * (T(1) - s));
+      const T gate = value_as<T>(g[i]), d = value_as<T>(dy[i]), s = sigmoid(gate);
+      du[i] = up_gradient(gate, d, s);
+      dg[i] = gate_gradient(gate, value_as<T>(u[i]), d, s);
     });
   } else if (dg != nullptr) {
     each(n, [=](int64_t i) {
-      const T s = sigmoid(g[i]);
-      dg[i] = dy[i] * u[i] * s * (T(1) + g[i] * (T(1) - s));
+      const T gate = value_as<T>(g[i]);
+      dg[i] = gate_gradient(gate, value_as<T>(u[i]), value_as<T>(dy[i]), sigmoid(gate));
     });
   } else if (du != nullptr) {
-    each(n, [=](int64_t i) { du[i] = dy[i] * g[i] * sigmoid(g[i]); });
+    each(n, [=](int64_t i) {
+      const T gate = value_as<T>(g[i]);
+      du[i] = up_gradient(gate, value_as<T>(dy[i]), sigmoid(gate));
+    });
   }
 }
 
-MORA_CPU_KERNEL(add)
-MORA_CPU_KERNEL(scale_by)
+MORA_CPU_ACTIVATION_KERNEL(add)
+MORA_CPU_ACTIVATION_KERNEL(scale_by)
 MORA_CPU_KERNEL(cast)
-MORA_CPU_KERNEL(swiglu)
-MORA_CPU_KERNEL(swiglu_grad)
+MORA_CPU_ACTIVATION_KERNEL(swiglu)
+MORA_CPU_ACTIVATION_KERNEL(swiglu_grad)
 
 }  // namespace mora::cpu

@@ -4,8 +4,7 @@
 //   N]  z: [T, R] unfold: y[t, p mod N] += z[t, group(p)] z: [T, R]  y: [T, N]
 #include <algorithm>
 
-#include "backend/cpu/kernels.hpp"
-#include "mora/core/parallel.hpp"
+#include "backend/cpu/row_sums.hpp"
 
 namespace mora::cpu {
 
@@ -45,65 +44,61 @@ void runs(int64_t features, int64_t groups, const FoldAttrs& attrs, const Visit&
   }
 }
 
-// row(x, y) for every row, in pieces.
-template <class T, class Row>
-void each_row(const KernelArgs& args, const Row& row) {
-  const auto* x = ptr<const T>(args.in[0]);
-  auto* y = ptr<T>(args.out[0]);
-  const int64_t n = args.in[0].shape().last(), m = args.out[0].shape().last();
-  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t t = begin; t < end; ++t) row(x + t * n, y + t * m);
-                  });
-}
-
 }  // namespace
 
-template <class T>
+template <class S>
 void fold(const KernelArgs& args) {
+  using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
   const int64_t features = args.in[0].shape().last(), groups = attrs.size;
-  each_row<T>(args, [&](const T* x, T* z) {
+  each_summed_row<S>(args, [&](const S* x, T* z) {
     std::fill_n(z, groups, T(0));
     runs(features, groups, attrs,
          [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
            if (step == 1) {
-             for (int64_t i = 0; i < length; ++i) z[group + i] += x[feature + i];
+             for (int64_t i = 0; i < length; ++i) z[group + i] += value_as<T>(x[feature + i]);
            } else {
-             for (int64_t i = 0; i < length; ++i) z[group] += x[feature + i];
+             for (int64_t i = 0; i < length; ++i) z[group] += value_as<T>(x[feature + i]);
            }
          });
   });
 }
 
-template <class T>
+template <class S>
 void unfold(const KernelArgs& args) {
+  using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
   const int64_t features = attrs.size, groups = args.in[0].shape().last();
-  each_row<T>(args, [&](const T* z, T* y) {
+  each_summed_row<S>(args, [&](const S* z, T* y) {
     std::fill_n(y, features, T(0));
     runs(features, groups, attrs,
          [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
            if (step == 1) {
-             for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group + i];
+             for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group + i]);
            } else {
-             for (int64_t i = 0; i < length; ++i) y[feature + i] += z[group];
+             for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group]);
            }
          });
   });
 }
 
-template <class T>
+template <class S>
 void resize(const KernelArgs& args) {
-  const int64_t from = args.in[0].shape().last(), to = args.out[0].shape().last();
-  each_row<T>(args, [&](const T* x, T* y) {
-    std::copy_n(x, std::min(from, to), y);
-    if (to > from) std::fill(y + from, y + to, T(0));
-  });
+  const auto* x = ptr<const S>(args.in[0]);
+  auto* y = ptr<S>(args.out[0]);
+  const int64_t from = args.in[0].shape().last(), to = args.out[0].shape().last(),
+                kept = std::min(from, to);
+  parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(from, to)),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t t = begin; t < end; ++t) {
+                      std::copy_n(x + t * from, kept, y + t * to);
+                      std::fill(y + t * to + kept, y + (t + 1) * to, value_as<S>(Working<S>(0)));
+                    }
+                  });
 }
 
-MORA_CPU_KERNEL(fold)
-MORA_CPU_KERNEL(unfold)
-MORA_CPU_KERNEL(resize)
+MORA_CPU_ACTIVATION_KERNEL(fold)
+MORA_CPU_ACTIVATION_KERNEL(unfold)
+MORA_CPU_ACTIVATION_KERNEL(resize)
 
 }  // namespace mora::cpu

@@ -1,5 +1,6 @@
-// The CPU's kernels: one function template per operation, instantiated for float and double in its
-// own file. A missing one is an undefined reference when the table in cpu_backend.cpp is linked.
+// The CPU's kernels: one function template per operation, instantiated in its own file for what its
+// activations are stored in: float, double, and bf16 where ops.def lists it as an operation on
+// activations. A missing one is an undefined reference when the table in cpu_backend.cpp is linked.
 #pragma once
 
 #include <algorithm>
@@ -17,13 +18,17 @@ namespace mora::cpu {
 #define MORA_CPU_KERNEL(name)                   \
   template void name<float>(const KernelArgs&); \
   template void name<double>(const KernelArgs&);
+// Kernels over activations read and write S, and compute in Working<S>.
+#define MORA_CPU_ACTIVATION_KERNEL(name) \
+  MORA_CPU_KERNEL(name)                  \
+  template void name<bf16>(const KernelArgs&);
 
 // What some kernels need before they run; see Backend::prepare.
 Prepared prepare_matmul(const OpCall& call, MatmulProvider provider);
 Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider);
 Prepared prepare_rms_norm_grad(const OpCall& call);
-Prepared prepare_attention(const OpCall& call);
-Prepared prepare_attention_grad(const OpCall& call);
+Prepared prepare_attention(const OpCall& call, MatmulProvider provider);
+Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider);
 Prepared prepare_squared_norm(const OpCall& call);
 
 // The elements of an argument. T is the working type; a null tensor gives a null pointer.

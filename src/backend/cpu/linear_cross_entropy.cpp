@@ -2,7 +2,8 @@
 // dh = dz W,  dW = dz^T h,  dz[t, v] = weights[t] * (softmax(z[t])[v] - [v = labels[t]])     (for a
 // loss gradient of 1)
 //
-// Works in chunks of tokens: only one chunk of logits exists at a time, and dz takes its place.
+// Works in chunks of tokens: only one chunk of logits exists at a time, in the working type, and dz
+// takes its place, or is rounded beside it where h is bf16.
 //                                                                                h, dh: [T, D]  W,
 //                                                                                dW: [V, D]
 #include <algorithm>
@@ -30,24 +31,42 @@ struct ChunkProducts {
 struct State {
   int64_t chunk;
   ChunkProducts whole, rest;  // rest: the last, shorter chunk
-  size_t logits_bytes, product_bytes;
+  // Where what stands in scratch: a chunk of logits, dz in bf16, W in bf16, the products' own, nll
+  // in case nobody reads it.
+  size_t dz, w, products, nll, bytes;
 };
+
+size_t aligned(int64_t elements, DType dtype) {
+  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
+}
 
 ChunkProducts make_products(const OpCall& call, int64_t rows, MatmulProvider provider) {
   const int64_t width = call.in[0].shape.last(), vocab = call.in[1].shape[0];
-  const DType dtype = call.in[0].dtype, w = call.in[1].dtype;
+  const DType dtype = call.in[0].dtype, working = working_of(dtype),
+              w = dtype == DType::bf16 ? dtype : call.in[1].dtype;
   ChunkProducts p{.rows = rows, .logits = {}, .dh = {}, .dw_first = {}, .dw_next = {}};
   if (rows == 0) return p;
-  p.logits = prepare_product(
-      {.m = rows, .k = width, .n = vocab, .tb = Transpose::yes, .dtype = dtype, .b_dtype = w},
-      provider);
+  p.logits = prepare_product({.m = rows,
+                              .k = width,
+                              .n = vocab,
+                              .tb = Transpose::yes,
+                              .dtype = dtype,
+                              .b_dtype = w,
+                              .c_dtype = working},
+                             provider);
   if (call.read[2]) {
-    p.dh = prepare_product({.m = rows, .k = vocab, .n = width, .dtype = dtype, .b_dtype = w},
-                           provider);
+    p.dh = prepare_product(
+        {.m = rows, .k = vocab, .n = width, .dtype = dtype, .b_dtype = w, .c_dtype = dtype},
+        provider);
   }
   if (call.read[3]) {
-    ProductShape dw{
-        .m = vocab, .k = rows, .n = width, .ta = Transpose::yes, .dtype = dtype, .b_dtype = dtype};
+    ProductShape dw{.m = vocab,
+                    .k = rows,
+                    .n = width,
+                    .ta = Transpose::yes,
+                    .dtype = dtype,
+                    .b_dtype = dtype,
+                    .c_dtype = working};
     p.dw_first = prepare_product(dw, provider);
     dw.addend = Addend::result;
     p.dw_next = prepare_product(dw, provider);
@@ -72,65 +91,84 @@ Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provide
                           std::max<int64_t>(tokens, 1));
   state->whole = make_products(call, std::min(state->chunk, tokens), provider);
   state->rest = make_products(call, tokens % state->chunk, provider);
-  state->logits_bytes =
-      (static_cast<size_t>(state->chunk * vocab) * size_of(call.in[0].dtype) + 63) / 64 * 64;
-  state->product_bytes = std::max(most_scratch(state->whole), most_scratch(state->rest));
-  const size_t nll_bytes =
-      static_cast<size_t>(tokens) * size_of(call.in[0].dtype);  // in case nobody reads nll
-  return {state->logits_bytes + state->product_bytes + nll_bytes, state};
+  const DType dtype = call.in[0].dtype, working = working_of(dtype);
+  const int64_t logits = state->chunk * vocab;
+  const bool narrow = dtype == DType::bf16, round_w = narrow && call.in[1].dtype != dtype;
+  state->dz = aligned(logits, working);
+  state->w = state->dz + (narrow ? aligned(logits, dtype) : 0);
+  state->products = state->w + (round_w ? aligned(call.in[1].shape.elements(), dtype) : 0);
+  state->nll = state->products + std::max(most_scratch(state->whole), most_scratch(state->rest));
+  state->bytes = state->nll + aligned(tokens, working);
+  return {state->bytes, state};
 }
 
 namespace {
 
-// Turns one row of logits into dz and returns its nll.
-template <class T>
-T softmax_gradient(T* z, int64_t vocab, int32_t label, T weight) {
+// Writes dz of one row of logits, which may be over them, and returns its nll.
+template <class T, class S>
+T softmax_gradient(T* z, int64_t vocab, int32_t label, T weight, S* dz) {
   if (weight == T(0)) {
-    std::fill_n(z, vocab, T(0));
+    std::fill_n(dz, vocab, value_as<S>(T(0)));
     return T(0);
   }
-  T top = z[0];
-  for (int64_t v = 1; v < vocab; ++v) top = std::max(top, z[v]);
-  const T target = z[label] - top;
-  Vec<T> lanes{};
-  int64_t v = 0;
-  for (; v + kLanes<T> <= vocab; v += kLanes<T>) {
-    for (int64_t i = 0; i < kLanes<T>; ++i) z[v + i] = exponential(z[v + i] - top);
-    lanes += load(z + v);
-  }
-  T total = lane_sum<T>(lanes);
-  for (; v < vocab; ++v) total += z[v] = exponential(z[v] - top);
+  const T top = largest(z, vocab), target = z[label] - top;
+  const T total = exponentials(z, vocab, top);
   const T factor = weight / total;
-  for (int64_t i = 0; i < vocab; ++i) z[i] *= factor;
-  z[label] -= weight;
+  const T at_label = z[label] * factor - weight;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < vocab; ++i) dz[i] = value_as<S>(z[i] * factor);
+  dz[label] = value_as<S>(at_label);
   return std::log(total) - target;
+}
+
+// W, in bf16 where h is.
+template <class S>
+const void* weight_as_stored(const KernelArgs& args, std::byte* place) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (args.in[1].dtype() == DType::f32) {
+      const auto* w = ptr<const float>(args.in[1]);
+      auto* rounded = reinterpret_cast<bf16*>(place);
+      parallel_pieces(args.in[1].elements(), kStreamPiece, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(w[i]);
+      });
+      return rounded;
+    }
+  }
+  return args.in[1].data;
 }
 
 }  // namespace
 
-template <class T>
+template <class S>
 void linear_cross_entropy(const KernelArgs& args) {
+  using T = Working<S>;
   const auto& state = *static_cast<const State*>(args.state);
-  const auto *h = ptr<const T>(args.in[0]), *weights = ptr<const T>(args.in[3]);
+  const auto* h = ptr<const S>(args.in[0]);
+  const auto* weights = ptr<const T>(args.in[3]);
   const auto* labels = ptr<const int32_t>(args.in[2]);
   const int64_t tokens = args.in[0].shape()[0], width = args.in[0].shape().last(),
                 vocab = args.in[1].shape()[0];
-  auto* z = static_cast<T*>(args.scratch);
-  auto* products = static_cast<std::byte*>(args.scratch) + state.logits_bytes;
-  auto* nll =
-      args.out[1] ? ptr<T>(args.out[1]) : reinterpret_cast<T*>(products + state.product_bytes);
-  auto *dh = ptr<T>(args.out[2]), *dw = ptr<T>(args.out[3]);
+  auto* scratch = static_cast<std::byte*>(args.scratch);
+  auto* z = reinterpret_cast<T*>(scratch);
+  auto* dz =
+      std::is_same_v<S, T> ? reinterpret_cast<S*>(z) : reinterpret_cast<S*>(scratch + state.dz);
+  auto* products = scratch + state.products;
+  auto* nll = args.out[1] ? ptr<T>(args.out[1]) : reinterpret_cast<T*>(scratch + state.nll);
+  auto* dh = ptr<S>(args.out[2]);
+  auto* dw = ptr<T>(args.out[3]);
+  const void* w = weight_as_stored<S>(args, scratch + state.w);
   if (dw != nullptr && tokens == 0) std::fill_n(dw, args.out[3].elements(), T(0));
   for (int64_t t = 0; t < tokens; t += state.chunk) {
     const ChunkProducts& p = t + state.chunk <= tokens ? state.whole : state.rest;
-    p.logits->run(h + t * width, args.in[1].data, z, products);
+    p.logits->run(h + t * width, w, z, products);
     parallel_pieces(p.rows, rows_per_piece(vocab), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        nll[t + i] = softmax_gradient(z + i * vocab, vocab, labels[t + i], weights[t + i]);
+        nll[t + i] =
+            softmax_gradient(z + i * vocab, vocab, labels[t + i], weights[t + i], dz + i * vocab);
       }
     });
-    if (dh != nullptr) p.dh->run(z, args.in[1].data, dh + t * width, products);
-    if (dw != nullptr) (t == 0 ? p.dw_first : p.dw_next)->run(z, h + t * width, dw, products);
+    if (dh != nullptr) p.dh->run(dz, w, dh + t * width, products);
+    if (dw != nullptr) (t == 0 ? p.dw_first : p.dw_next)->run(dz, h + t * width, dw, products);
   }
   if (!args.out[0]) return;
   double loss = 0;
@@ -139,6 +177,6 @@ void linear_cross_entropy(const KernelArgs& args) {
   ptr<T>(args.out[0])[0] = static_cast<T>(loss);
 }
 
-MORA_CPU_KERNEL(linear_cross_entropy)
+MORA_CPU_ACTIVATION_KERNEL(linear_cross_entropy)
 
 }  // namespace mora::cpu

@@ -20,7 +20,8 @@ Prepared prepare_matmul(const OpCall& call, MatmulProvider provider) {
                            .alpha = attrs.alpha,
                            .addend = call.in.size() == 3 ? Addend::result : Addend::none,
                            .dtype = call.in[0].dtype,
-                           .b_dtype = call.in[1].dtype};
+                           .b_dtype = call.in[1].dtype,
+                           .c_dtype = call.out[0].dtype};
   std::shared_ptr<const Product> product = prepare_product(shape, provider);
   return {product->scratch_bytes(), product};
 }
@@ -40,6 +41,6 @@ void matmul(const KernelArgs& args) {
       ->run(args.in[0].data, args.in[1].data, y.data, args.scratch);
 }
 
-MORA_CPU_KERNEL(matmul)
+MORA_CPU_ACTIVATION_KERNEL(matmul)
 
 }  // namespace mora::cpu

@@ -20,6 +20,10 @@ bool has_onednn() {
   return true;
 }
 
+bool multiplies_bf16() {
+  return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
+}
+
 namespace cpu {
 
 namespace {
@@ -50,12 +54,13 @@ dnnl_engine_t engine() {
   return instance;
 }
 
-dnnl_memory_desc_t matrix(int64_t rows, int64_t columns, int64_t row_stride,
+dnnl_memory_desc_t matrix(DType dtype, int64_t rows, int64_t columns, int64_t row_stride,
                           int64_t column_stride) {
   const dnnl_dims_t dims = {rows, columns};
   const dnnl_dims_t strides = {row_stride, column_stride};
   dnnl_memory_desc_t md;
-  must(dnnl_memory_desc_init_by_strides(&md, 2, dims, dnnl_f32, strides), "memory_desc_init");
+  const dnnl_data_type_t type = dtype == DType::bf16 ? dnnl_bf16 : dnnl_f32;
+  must(dnnl_memory_desc_init_by_strides(&md, 2, dims, type, strides), "memory_desc_init");
   return md;
 }
 
@@ -66,9 +71,9 @@ class Primitive {
   Primitive(const ProductShape& s, int64_t m, int64_t n, int64_t b_stride) {
     const OneThread guard;
     const bool ta = s.ta == Transpose::yes, tb = s.tb == Transpose::yes;
-    descs_[0] = ta ? matrix(m, s.k, 1, s.m) : matrix(m, s.k, s.k, 1);
-    descs_[1] = tb ? matrix(s.k, n, 1, s.k) : matrix(s.k, n, b_stride, 1);
-    descs_[2] = matrix(m, n, s.n, 1);
+    descs_[0] = ta ? matrix(s.dtype, m, s.k, 1, s.m) : matrix(s.dtype, m, s.k, s.k, 1);
+    descs_[1] = tb ? matrix(s.dtype, s.k, n, 1, s.k) : matrix(s.dtype, s.k, n, b_stride, 1);
+    descs_[2] = matrix(s.c_dtype, m, n, s.n, 1);
     dnnl_primitive_attr_t attr = nullptr;
     must(dnnl_primitive_attr_create(&attr), "attr_create");
     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
@@ -129,9 +134,9 @@ class Call {
 
   // To be called within a parallel region (or with one thread in all): there oneDNN uses one
   // thread.
-  void run(const float* a, const float* b, float* c, void* scratch) const {
-    dnnl_memory_set_data_handle(memory_[0], const_cast<float*>(a));
-    dnnl_memory_set_data_handle(memory_[1], const_cast<float*>(b));
+  void run(const void* a, const void* b, void* c, void* scratch) const {
+    dnnl_memory_set_data_handle(memory_[0], const_cast<void*>(a));
+    dnnl_memory_set_data_handle(memory_[1], const_cast<void*>(b));
     dnnl_memory_set_data_handle(memory_[2], c);
     dnnl_memory_set_data_handle(memory_[3], scratch);
     dnnl_primitive_execute(primitive_, stream_, 4, arguments_.data());
@@ -164,7 +169,7 @@ class OnednnProduct final : public Product {
     }
     panel_scratch_ = std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
     slot_bytes_ = panel_scratch_;
-    if (is_narrow(s.b_dtype)) {
+    if (widens()) {
       slot_bytes_ += (static_cast<size_t>(panel_ * s.k) * sizeof(float) + 63) / 64 * 64;
     }
   }
@@ -178,18 +183,21 @@ class OnednnProduct final : public Product {
       const int64_t row = by_rows_ ? i * panel_ : 0, column = by_rows_ ? 0 : i * panel_;
       auto* own = static_cast<std::byte*>(scratch) + static_cast<size_t>(slot) * slot_bytes_;
       auto* wide = reinterpret_cast<float*>(own + panel_scratch_);
-      const bool narrow = is_narrow(s_.b_dtype);
-      if (narrow) widen_panel(s_, b, column, std::min(panel_, s_.n - column), panel_, wide);
-      calls_[static_cast<size_t>(i)]->run(
-          static_cast<const float*>(a) + row * row_step,
-          narrow ? wide : static_cast<const float*>(b) + column * column_step,
-          static_cast<float*>(c) + row * s_.n + column, own);
+      if (widens()) widen_panel(s_, b, column, std::min(panel_, s_.n - column), panel_, wide);
+      calls_[static_cast<size_t>(i)]->run(at(a, s_.dtype, row * row_step),
+                                          widens() ? wide : at(b, s_.b_dtype, column * column_step),
+                                          const_cast<void*>(at(c, s_.c_dtype, row * s_.n + column)),
+                                          own);
     });
   }
 
  private:
+  static const void* at(const void* data, DType dtype, int64_t index) {
+    return static_cast<const std::byte*>(data) + static_cast<size_t>(index) * size_of(dtype);
+  }
+  bool widens() const { return s_.b_dtype != s_.dtype; }
   std::unique_ptr<Primitive> make(int64_t size) const {
-    const int64_t b_stride = is_narrow(s_.b_dtype) ? panel_ : s_.n;
+    const int64_t b_stride = widens() ? panel_ : s_.n;
     return by_rows_ ? std::make_unique<Primitive>(s_, size, s_.n, b_stride)
                     : std::make_unique<Primitive>(s_, s_.m, size, b_stride);
   }
@@ -203,10 +211,30 @@ class OnednnProduct final : public Product {
   size_t panel_scratch_ = 0, slot_bytes_ = 0;
 };
 
+class OnednnBlockProduct final : public BlockProduct {
+ public:
+  OnednnBlockProduct(const ProductShape& s, int64_t slots) : primitive_(s, s.m, s.n, s.n) {
+    for (int64_t i = 0; i < slots; ++i) calls_.push_back(std::make_unique<Call>(primitive_));
+  }
+  size_t scratch_bytes() const override { return primitive_.scratch_bytes(); }
+  void run(int64_t slot, const void* a, const void* b, void* c, void* scratch) const override {
+    calls_[static_cast<size_t>(slot)]->run(a, b, c, scratch);
+  }
+
+ private:
+  Primitive primitive_;
+  std::vector<std::unique_ptr<Call>> calls_;
+};
+
 }  // namespace
 
+std::unique_ptr<BlockProduct> onednn_block_product(const ProductShape& s, int64_t slots) {
+  ensure(s.dtype == DType::bf16 && multiplies_bf16(), "a block product of ", s.dtype);
+  return std::make_unique<OnednnBlockProduct>(s, slots);
+}
+
 std::unique_ptr<Product> onednn_product(const ProductShape& s) {
-  if (s.dtype != DType::f32) return nullptr;
+  if (s.dtype == DType::f64 || (s.dtype == DType::bf16 && !multiplies_bf16())) return nullptr;
   return std::make_unique<OnednnProduct>(s);
 }
 

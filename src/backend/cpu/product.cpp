@@ -14,7 +14,7 @@ namespace {
 class EmptyProduct final : public Product {
  public:
   explicit EmptyProduct(const ProductShape& s) : bytes_(0) {
-    if (s.addend == Addend::none) bytes_ = static_cast<size_t>(s.m * s.n) * size_of(s.dtype);
+    if (s.addend == Addend::none) bytes_ = static_cast<size_t>(s.m * s.n) * size_of(s.c_dtype);
   }
   void run(const void*, const void*, void* c, void*) const override {
     if (bytes_ > 0) std::memset(c, 0, bytes_);
@@ -24,13 +24,17 @@ class EmptyProduct final : public Product {
   size_t bytes_;
 };
 
+size_t float_bytes(int64_t elements) {
+  return (static_cast<size_t>(elements) * sizeof(float) + 63) / 64 * 64;
+}
+
 // B is narrow and no larger than A (m >= n): widened as a whole into scratch.
 class WideningProduct final : public Product {
  public:
   WideningProduct(ProductShape s, MatmulProvider provider) : k_(s.k), n_(s.n), narrow_(s.b_dtype) {
     s.b_dtype = s.dtype;
     inner_ = prepare_product(s, provider);
-    b_bytes_ = (static_cast<size_t>(k_ * n_) * sizeof(float) + 63) / 64 * 64;
+    b_bytes_ = float_bytes(k_ * n_);
   }
   size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
@@ -47,6 +51,73 @@ class WideningProduct final : public Product {
   int64_t k_, n_;
   DType narrow_;
   size_t b_bytes_;
+  std::unique_ptr<Product> inner_;
+};
+
+void widen_all(const void* from, int64_t elements, float* to) {
+  const auto* data = static_cast<const std::byte*>(from);
+  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
+    widen({data + static_cast<size_t>(begin) * sizeof(bf16), DType::bf16, 1, end - begin, 0},
+          to + begin, 0);
+  });
+}
+
+void narrow_all(const float* from, int64_t elements, void* to) {
+  auto* rounded = static_cast<bf16*>(to);
+  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(from[i]);
+  });
+}
+
+// A is bf16 and B is f32: B is rounded as a whole into scratch.
+class NarrowingProduct final : public Product {
+ public:
+  NarrowingProduct(ProductShape s, MatmulProvider provider) : elements_(s.k * s.n) {
+    s.b_dtype = DType::bf16;
+    inner_ = prepare_product(s, provider);
+    b_bytes_ = float_bytes((elements_ + 1) / 2);
+  }
+  size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
+    narrow_all(static_cast<const float*>(b), elements_, scratch);
+    inner_->run(a, scratch, c, static_cast<std::byte*>(scratch) + b_bytes_);
+  }
+
+ private:
+  int64_t elements_;
+  size_t b_bytes_;
+  std::unique_ptr<Product> inner_;
+};
+
+// bf16 times bf16 where nothing multiplies that: in f32, over storage in bf16.
+class EmulatedProduct final : public Product {
+ public:
+  EmulatedProduct(ProductShape s, MatmulProvider provider) : s_(s) {
+    s.dtype = s.b_dtype = s.c_dtype = DType::f32;
+    inner_ = prepare_product(s, provider);
+    a_bytes_ = float_bytes(s.m * s.k);
+    b_bytes_ = float_bytes(s.k * s.n);
+    c_bytes_ = s_.c_dtype == DType::bf16 ? float_bytes(s.m * s.n) : 0;
+  }
+  size_t scratch_bytes() const override {
+    return a_bytes_ + b_bytes_ + c_bytes_ + inner_->scratch_bytes();
+  }
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
+    auto* at = static_cast<std::byte*>(scratch);
+    auto *wide_a = reinterpret_cast<float*>(at), *wide_b = reinterpret_cast<float*>(at + a_bytes_),
+         *wide_c = reinterpret_cast<float*>(at + a_bytes_ + b_bytes_);
+    auto* rest = at + a_bytes_ + b_bytes_ + c_bytes_;
+    widen_all(a, s_.m * s_.k, wide_a);
+    widen_all(b, s_.k * s_.n, wide_b);
+    if (c_bytes_ == 0) return inner_->run(wide_a, wide_b, c, rest);
+    if (s_.addend == Addend::result) widen_all(c, s_.m * s_.n, wide_c);
+    inner_->run(wide_a, wide_b, wide_c, rest);
+    narrow_all(wide_c, s_.m * s_.n, c);
+  }
+
+ private:
+  ProductShape s_;
+  size_t a_bytes_, b_bytes_, c_bytes_;
   std::unique_ptr<Product> inner_;
 };
 
@@ -74,6 +145,12 @@ void widen(const NarrowRows& from, float* to, int64_t to_stride) {
 
 std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider provider) {
   if (s.m * s.n == 0 || s.k == 0) return std::make_unique<EmptyProduct>(s);
+  if (s.dtype == DType::bf16) {
+    if (s.b_dtype != s.dtype) return std::make_unique<NarrowingProduct>(s, provider);
+    if (provider == MatmulProvider::eigen || !multiplies_bf16())
+      return std::make_unique<EmulatedProduct>(s, provider);
+    return onednn_product(s);
+  }
   if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
   const bool try_onednn = provider == MatmulProvider::onednn ||
                           (provider == MatmulProvider::automatic && suits_onednn(s));

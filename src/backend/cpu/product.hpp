@@ -20,8 +20,10 @@ struct ProductShape {
   Transpose tb = Transpose::no;
   double alpha = 1.0;
   Addend addend = Addend::none;
-  DType dtype = DType::f32;    // of A and C
-  DType b_dtype = DType::f32;  // may be narrow when dtype is f32: B is widened, which is exact
+  DType dtype = DType::f32;    // of A
+  DType b_dtype = DType::f32;  // may be narrow when A is f32: B is widened, which is exact; and
+                               // f32 when A is bf16: B is rounded
+  DType c_dtype = DType::f32;  // as A, or f32 when A is bf16
 };
 
 class Product {
@@ -35,10 +37,22 @@ class Product {
 std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvider provider);
 
 // The providers. Dimensions are positive. Where m < n they cut C into panels of columns, and B may
-// be narrow: each panel of it is widened when its turn comes. Elsewhere b_dtype equals dtype.
+// be narrow where A is f32: each panel of it is widened when its turn comes. Elsewhere b_dtype
+// equals dtype. bf16 times bf16 is oneDNN's alone, and only where multiplies_bf16().
 // onednn_product returns null for what it does not do.
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
+
+// A product of bf16 that one thread makes, and several at the same time, each in a slot of its own.
+class BlockProduct {
+ public:
+  virtual ~BlockProduct() = default;
+  virtual size_t scratch_bytes() const = 0;  // of a slot
+  virtual void run(int64_t slot, const void* a, const void* b, void* c, void* scratch) const = 0;
+};
+
+// Needs multiplies_bf16().
+std::unique_ptr<BlockProduct> onednn_block_product(const ProductShape& shape, int64_t slots);
 
 // Rows of narrow values, `stride` apart, widened to rows of floats.
 struct NarrowRows {

@@ -6,12 +6,14 @@
 
 namespace mora::cpu {
 
-template <class T>
+template <class S>
 void rope(const KernelArgs& args) {
+  using T = Working<S>;
   const auto attrs = args.attrs.as<RopeAttrs>();
-  const auto *x = ptr<const T>(args.in[0]), *table = ptr<const T>(args.in[1]);
+  const auto* x = ptr<const S>(args.in[0]);
+  const auto* table = ptr<const T>(args.in[1]);
   const auto* positions = ptr<const int32_t>(args.in[2]);
-  auto* y = ptr<T>(args.out[0]);
+  auto* y = ptr<S>(args.out[0]);
   const int64_t head_dim = args.in[1].shape().last(), half = head_dim / 2,
                 width = args.in[0].shape().last();
   const T sign = attrs.direction == Direction::forward ? T(1) : T(-1);
@@ -19,19 +21,19 @@ void rope(const KernelArgs& args) {
     for (int64_t t = begin; t < end; ++t) {
       const T *cosine = table + int64_t{positions[t]} * head_dim, *sine = cosine + half;
       for (int64_t h = 0; h < attrs.heads; ++h) {
-        const T* from = x + t * width + h * head_dim;
-        T* to = y + t * width + h * head_dim;
+        const S* from = x + t * width + h * head_dim;
+        S* to = y + t * width + h * head_dim;
 #pragma GCC ivdep
         for (int64_t i = 0; i < half; ++i) {
-          const T a = from[i], b = from[i + half], s = sign * sine[i];
-          to[i] = a * cosine[i] - b * s;
-          to[i + half] = b * cosine[i] + a * s;
+          const T a = value_as<T>(from[i]), b = value_as<T>(from[i + half]), s = sign * sine[i];
+          to[i] = value_as<S>(a * cosine[i] - b * s);
+          to[i + half] = value_as<S>(b * cosine[i] + a * s);
         }
       }
     }
   });
 }
 
-MORA_CPU_KERNEL(rope)
+MORA_CPU_ACTIVATION_KERNEL(rope)
 
 }  // namespace mora::cpu

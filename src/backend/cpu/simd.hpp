@@ -2,9 +2,12 @@
 // processors, so the order of every sum is the same on all of them.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+
+#include "mora/core/dtype.hpp"
 
 namespace mora::cpu {
 
@@ -32,6 +35,13 @@ inline void store(T* p, Vec<T> v) {
   *reinterpret_cast<Vec<T>*>(p) = v;
 }
 
+inline Vec<float> load(const bf16* p) {
+  typedef uint16_t Half __attribute__((vector_size(32), aligned(2), may_alias));
+  typedef uint32_t Word __attribute__((vector_size(64)));
+  const Word wide = __builtin_convertvector(*reinterpret_cast<const Half*>(p), Word) << 16;
+  return reinterpret_cast<const Vec<float>&>(wide);
+}
+
 // Sum of the lanes as a fixed tree.
 template <class T>
 inline T lane_sum(Vec<T> v) {
@@ -43,8 +53,26 @@ inline T lane_sum(Vec<T> v) {
   return lanes[0];
 }
 
+// The largest of n >= 1 numbers. A NaN among them may be passed over.
 template <class T>
-inline T dot(const T* a, const T* b, int64_t n) {
+inline T largest(const T* x, int64_t n) {
+  T top = x[0];
+  int64_t i = 0;
+  if (n >= kLanes<T>) {
+    Vec<T> lanes = load(x);
+    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) {
+      const Vec<T> v = load(x + i);
+      lanes = v > lanes ? v : lanes;
+    }
+    for (int64_t lane = 0; lane < kLanes<T>; ++lane) top = std::max(top, lanes[lane]);
+  }
+  for (; i < n; ++i) top = std::max(top, x[i]);
+  return top;
+}
+
+template <class S>
+inline Working<S> dot(const S* a, const S* b, int64_t n) {
+  using T = Working<S>;
   Vec<T> s0{}, s1{};
   int64_t i = 0;
   for (; i + 2 * kLanes<T> <= n; i += 2 * kLanes<T>) {
@@ -53,13 +81,14 @@ inline T dot(const T* a, const T* b, int64_t n) {
   }
   for (; i + kLanes<T> <= n; i += kLanes<T>) s0 += load(a + i) * load(b + i);
   T s = lane_sum<T>(s0 + s1);
-  for (; i < n; ++i) s += a[i] * b[i];
+  for (; i < n; ++i) s += value_as<T>(a[i]) * value_as<T>(b[i]);
   return s;
 }
 
-template <class T>
-inline void axpy(T alpha, const T* x, T* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += alpha * x[i];
+// y += alpha * x, for x of any storage
+template <class S, class T>
+inline void axpy(T alpha, const S* x, T* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += alpha * value_as<T>(x[i]);
 }
 
 // e^x. In float: 2^n * p(r) with |r| <= ln2/2 and a polynomial of degree 7, within 2 ulp; plain
@@ -87,6 +116,18 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) {
   return std::exp(x);
+}
+
+// Turns x into e^(x - shift) and returns the sum, in lanes.
+template <class T>
+inline T exponentials(T* x, int64_t n, T shift) {
+  for (int64_t i = 0; i < n; ++i) x[i] = exponential(x[i] - shift);
+  Vec<T> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) lanes += load(x + i);
+  T sum = lane_sum<T>(lanes);
+  for (; i < n; ++i) sum += x[i];
+  return sum;
 }
 
 template <class T>
