@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "command.hpp"
 #include "mora/autograd/grad.hpp"
 #include "mora/data/batch.hpp"
 #include "op_harness.hpp"
@@ -196,6 +197,32 @@ TEST_CASE("training goes the way of f32, with and without instructions for bf16"
       CHECK(losses.back() < losses.front());
     }
   }
+}
+
+TEST_CASE("dtype bf16 in a configuration: the same bytes at any thread count, others than fp32's") {
+  const TemporaryFolder folder;
+  folder.file("config.json", uuid_config(R"({"method": "mora", "lora_dropout": 0.1})"));
+  std::map<std::string, std::string> adapters;
+  for (const std::string threads : {"1", "3"}) {
+    for (const std::string dtype : {"fp32", "bf16"}) {
+      const std::string name = dtype + "-" + threads;
+      const Finished run =
+          train(folder.path(), {"--config", "config.json", "--threads", threads, "--set",
+                                "dtype=" + dtype, "--set", "output_dir=" + name});
+      REQUIRE_MESSAGE(run.code == 0, run.err);
+      adapters[name] = mora::bytes_of(folder / name / "adapter/adapter_model.safetensors");
+    }
+  }
+  CHECK(adapters["bf16-1"] == adapters["bf16-3"]);
+  CHECK(adapters["bf16-1"] != adapters["fp32-1"]);
+  const Finished other =
+      train(folder.path(), {"--config", "config.json", "--resume", "--set", "output_dir=bf16-1"});
+  CHECK(other.code == 0);  // finished: nothing to do
+  std::filesystem::remove(folder / "bf16-1/summary.json");
+  const Finished changed =
+      train(folder.path(), {"--config", "config.json", "--resume", "--set", "output_dir=bf16-1"});
+  CHECK(changed.code == 2);
+  CHECK_MESSAGE(changed.err.find("dtype") != std::string::npos, changed.err);
 }
 
 }  // namespace

@@ -59,8 +59,7 @@ std::string table(const char* title, const std::map<std::string, Cost>& costs) {
       sorted, [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
   double total = 0;
   for (const auto& [name, cost] : sorted) total += cost.seconds;
-  std::vector<std::vector<std::string>> rows = {
-      {title, "runs", "time %", "ms", "GFLOP/s", "GB/s"}};
+  std::vector<std::vector<std::string>> rows = {{title, "runs", "time %", "ms", "GFLOP/s", "GB/s"}};
   for (const auto& [name, cost] : sorted) {
     const double seconds = std::max(cost.seconds, 1e-12);
     rows.push_back({name, std::to_string(cost.runs), fixed(100 * cost.seconds / total, 1),
