@@ -6,11 +6,12 @@
 # DATA has the folders instruction, math, continual, pretrain and eval with openly licensed sets (docs/real_data.md names
 # each, and what came out); MODEL is a Hugging Face folder, such as scripts/fetch_smollm2.sh makes; runs go to OUT (default runs/real),
 # finished ones are not trained again. STEPS (default 30) steps of training, QUESTIONS (default 40) of each benchmark: a
-# proof that every part works on real files, not a result. Needs the programs in build/.
+# proof that every part works on real files, not a result. MMLU's 5-shot questions, the longest, are asked of one of the
+# two instruction runs. Needs the programs in build/.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [ $# -gt 5 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,7 +49,9 @@ for layout in t0 alpaca; do
   file=$data/instruction/t0-prompt-completion.jsonl.gz
   [ $layout = t0 ] || file=$data/instruction/alpaca-format.jsonl.gz
   train "instruction-$layout" instruction_mora.json "${on_model[@]}" "data.train_files=[\"$file\"]"
-  evaluate "instruction-$layout" "[$mmlu}, $mmlu, \"num_fewshot\": 5}]"
+  fewshot=""
+  [ $layout = t0 ] || fewshot=", $mmlu, \"num_fewshot\": 5}"
+  evaluate "instruction-$layout" "[$mmlu}$fewshot]"
 done
 
 train math math_mora.json "${on_model[@]}" \

@@ -59,7 +59,7 @@ def golden_of(model, ids):
     """The tensors of a golden file."""
     model.eval()
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
+        logits = model(torch.tensor([ids])).logits[0].float()
         continuation = greedy(model, ids[:PROMPT])
     generator = torch.Generator().manual_seed(1)
     columns = torch.randperm(logits.shape[1], generator=generator)[:COLUMNS]
