@@ -4,14 +4,14 @@
 #   scripts/real_data.sh DATA MODEL [OUT] [STEPS] [QUESTIONS]
 #
 # DATA has the folders instruction, math, continual, pretrain and eval with openly licensed sets (docs/real_data.md names
-# each, and what came out); MODEL is a Hugging Face folder, such as scripts/fetch_smollm2.sh makes; runs go to OUT (default runs/real),
-# finished ones are not trained again. STEPS (default 30) steps of training, QUESTIONS (default 40) of each benchmark: a
-# proof that every part works on real files, not a result. MMLU's 5-shot questions, the longest, are asked of one of the
-# two instruction runs. Needs the programs in build/.
+# each, and what came out); MODEL is a Hugging Face folder, such as scripts/fetch_smollm2.sh makes; runs go to OUT
+# (default runs/real), finished ones are not trained again. STEPS (default 30) steps of training, QUESTIONS (default 40)
+# of each benchmark: a proof that every part works on real files, not a result. MMLU's 5-shot questions, the longest, are
+# asked of one of the two instruction runs. Needs the programs in build/.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [ $# -gt 5 ]; then
-  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 root=$(cd "$(dirname "$0")/.." && pwd)
