@@ -46,9 +46,10 @@ int body(int argc, char** argv) {
     return 0;
   }
   using mora::apps::Existing, mora::apps::Profiling;
-  return mora::apps::train_run(config, overwrite ? Existing::replace
-                                       : resume  ? Existing::resume
-                                                 : Existing::refuse,
+  return mora::apps::train_run(config,
+                               overwrite ? Existing::replace
+                               : resume  ? Existing::resume
+                                         : Existing::refuse,
                                profile ? Profiling::yes : Profiling::no);
 }
 

@@ -21,7 +21,10 @@ bool has_onednn() {
 }
 
 bool multiplies_bf16() {
-  return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
+  // Sets of instructions as bits: a larger number need not hold a smaller one's.
+  const auto isa = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  return (isa & kNeeded) == kNeeded;
 }
 
 namespace cpu {
