@@ -30,7 +30,7 @@ train() {
   for value in "$@"; do set+=(--set "$value"); done
   printf '\n== %s\n' "$name"
   "$root/build/mora-train" --config "$root/configs/$config" --resume --set "output_dir=$out/$name" \
-    --set "train.max_steps=$steps" --set train.logging_steps=10 "${set[@]}"
+    --set "train.max_steps=$steps" --set train.logging_steps=10 --set eval.num_samples=64 "${set[@]}"
 }
 
 # evaluate NAME BENCHMARKS: what the run is scored by, as in a configuration
@@ -88,4 +88,5 @@ train uuid uuid_mora.json "model.path=$model" data.pairs=32 "train.max_steps=$((
 evaluate uuid "[]"
 
 printf '\n'
-"$root/build/mora-eval" --compare "$out"/*
+runs=("$out"/*/summary.json)
+"$root/build/mora-eval" --compare "${runs[@]%/summary.json}"
