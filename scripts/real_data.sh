@@ -30,7 +30,7 @@ train() {
   for value in "$@"; do set+=(--set "$value"); done
   printf '\n== %s\n' "$name"
   "$root/build/mora-train" --config "$root/configs/$config" --resume --set "output_dir=$out/$name" \
-    --set "train.max_steps=$steps" --set train.logging_steps=10 --set eval.num_samples=64 "${set[@]}"
+    --set "train.max_steps=$steps" --set train.logging_steps=10 "${set[@]}"
 }
 
 # evaluate NAME BENCHMARKS: what the run is scored by, as in a configuration
@@ -54,7 +54,7 @@ for layout in t0 alpaca; do
   evaluate "instruction-$layout" "[$mmlu}$fewshot]"
 done
 
-train math math_mora.json "${on_model[@]}" \
+train math math_mora.json "${on_model[@]}" eval.num_samples=64 \
   "data.train_files=[\"$data/math/gsm8k-train.jsonl.gz\"]" "data.validation_files=[\"$data/math/gsm8k-test.jsonl.gz\"]"
 train math-competition math_mora.json "${on_model[@]}" \
   "data.train_files=[\"$data/math/math-train-part.jsonl.gz\"]" "data.validation_files=[]"

@@ -113,8 +113,11 @@ TEST_CASE("a run's own score and its benchmarks are left in its folder and compa
   CHECK(lines_of(folder / "run/eval/mmlu.jsonl").size() == 12);
   CHECK(lines_of(folder / "run/eval/facts.jsonl").size() == 8);
 
-  const Finished table = score(folder.path(), {"--compare", "run"});
+  const Finished table = score(folder.path(), {"--compare", "run", "run/", "./run/."});
   CHECK(table.code == 0);
+  size_t rows = 0;
+  for (size_t at = 0; (at = table.out.find("\n| run ", at)) != std::string::npos; ++at) ++rows;
+  CHECK(rows == 3);  // each named by its folder, however that is written
   CHECK(has(table.out, "| facts acc"));
   CHECK(has(table.out, "| mmlu acc"));
   char value[32];

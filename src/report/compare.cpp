@@ -4,6 +4,7 @@
 
 #include "io/json.hpp"
 #include "mora/io/file.hpp"
+#include "mora/io/text.hpp"
 #include "mora/report/evaluation.hpp"
 #include "mora/report/metrics.hpp"
 #include "report/table.hpp"
@@ -16,6 +17,13 @@ std::string number(double value, const char* format) {
   char text[64];
   std::snprintf(text, sizeof text, format, value);
   return text;
+}
+
+// The last part of a folder's path, also of "runs/lora/" and ".".
+std::string name_of(const std::filesystem::path& folder) {
+  const std::filesystem::path whole = std::filesystem::absolute(folder).lexically_normal();
+  const std::filesystem::path name = whole.filename();
+  return printable((name.empty() ? whole.parent_path().filename() : name).string());
 }
 
 std::string cell(const JsonView& summary, const std::string& key) {
@@ -50,6 +58,7 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
   }
   std::vector<std::vector<std::string>> rows = {columns};
   for (std::string& title : rows[0]) std::ranges::replace(title, '_', ' ');
+  rows[0].insert(rows[0].begin(), "run");
   std::vector<std::string> totals;  // of any run's benchmarks
   for (const auto& of_run : benchmarks) {
     for (const auto& [title, value] : of_run) {
@@ -59,8 +68,7 @@ std::string compare_runs(const std::vector<std::filesystem::path>& run_folders) 
   rows[0].insert(rows[0].end(), totals.begin(), totals.end());
   for (size_t i = 0; i < documents.size(); ++i) {
     const JsonView summary(documents[i], (run_folders[i] / "summary.json").string());
-    std::vector<std::string> row;
-    row.reserve(columns.size());
+    std::vector<std::string> row = {name_of(run_folders[i])};
     for (const std::string& key : columns) row.push_back(cell(summary, key));
     for (const std::string& title : totals) {
       const auto found =

@@ -50,8 +50,9 @@ std::string duration(double seconds);
 // Largest resident memory of this process so far, in bytes.
 int64_t peak_memory();
 
-// One table of several runs' summary.json, columns aligned: method, operator, rank, trainable
-// parameters, steps, loss, the scores, seconds, and what mora-eval wrote of benchmarks.
+// One table of several runs' summary.json, columns aligned: the run folder's name, method,
+// operator, rank, trainable parameters, steps, loss, the scores, seconds, and what mora-eval wrote
+// of benchmarks.
 std::string compare_runs(const std::vector<std::filesystem::path>& run_folders);
 
 }  // namespace mora
