@@ -34,8 +34,7 @@ def adapted(model_dir, mora_type, folder):
     generator = torch.Generator().manual_seed(mora_type)
     for name, parameter in model.named_parameters():
         if "lora_A" in name:  # lora_B is the same module
-            # Updates of the size of the weights: larger ones make models of many layers amplify rounding.
-            parameter.data = 0.003 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = 0.01 * torch.randn(parameter.shape, generator=generator)
     model.save_pretrained(folder)
     return model
 
