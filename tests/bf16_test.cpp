@@ -128,7 +128,8 @@ TEST_CASE("RMSNorm of f32 into bf16, and its gradient") {
 // Loss and gradients of one batch.
 struct Gradients {
   double loss;
-  Array values;
+  Array all;
+  std::map<std::string, Array> of;  // by parameter
 };
 
 Gradients gradients_of(const AdapterConfig& adapter, const TinyOptions& options,
@@ -148,13 +149,21 @@ Gradients gradients_of(const AdapterConfig& adapter, const TinyOptions& options,
   Workspace workspace;
   Plan plan(micro.graph, std::array{micro.loss}, *backend, workspace);
   plan.run();
-  return {numbers(plan[micro.loss])[0], numbers(tiny.store.gradients())};
+  Gradients found{numbers(plan[micro.loss])[0], numbers(tiny.store.gradients()), {}};
+  for (const Parameter& p : tiny.store.all()) {
+    if (p.training == Training::trained) found.of[p.name] = numbers(p.grad);
+  }
+  return found;
 }
 
-double norm(const Array& x) {
-  double sum = 0;
-  for (const double v : x) sum += v * v;
-  return std::sqrt(sum);
+// The length of the difference, as a fraction of what is expected.
+double distance(const Array& got, const Array& expected) {
+  double difference = 0, length = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+    length += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / length);
 }
 
 std::vector<AdapterKind> every_kind() {
@@ -173,11 +182,14 @@ TEST_CASE("a whole model has the loss and the gradients of f32, for every method
                       narrow = gradients_of(kind.config, options, DType::bf16);
       CHECK(std::abs(narrow.loss - wide.loss) < 5e-3 * wide.loss);
       CHECK(narrow.loss != wide.loss);  // or it was not computed in bf16
-      Array difference = narrow.values;
-      for (size_t i = 0; i < difference.size(); ++i) difference[i] -= wide.values[i];
       // Mostly below 0.03; the updates of the last kinds of MoRA are large, and so is their
       // rounding.
-      CHECK(norm(difference) < 0.1 * norm(wide.values));
+      CHECK(distance(narrow.all, wide.all) < 0.1);
+      // Small ones are lost in the sum above: a gradient that is missing or wrong is 1 or more off.
+      for (const auto& [name, gradient] : wide.of) {
+        INFO(name);
+        CHECK(distance(narrow.of.at(name), gradient) < 0.3);
+      }
     }
   }
 }

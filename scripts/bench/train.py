@@ -176,7 +176,7 @@ for dtype in (torch.float32, torch.bfloat16):
     return dict(zip(("fp32", "bf16"), map(float, out.split())))
 
 
-def best_of(runs):
+def median_of(runs):
     return {key: statistics.median(run[key] for run in runs)
             for key in ("tokens_per_second", "peak_memory_bytes", "first_step_seconds")}
 
@@ -194,9 +194,9 @@ def measure(args, out, case):
                 print(f"  {way} of the peer failed: {result['failed']}", file=sys.stderr)
             else:
                 peers[way].append(result)
-    peers = {way: best_of(runs) for way, runs in peers.items() if runs}
+    peers = {way: median_of(runs) for way, runs in peers.items() if runs}
     result = {"case": case.name, "dtype": case.dtype, "flops_per_step": flops_per_step(args, config),
-              "tokens": case.tokens, "ours": best_of(ours)}
+              "tokens": case.tokens, "ours": median_of(ours)}
     if peers:
         fastest = max(peers, key=lambda way: peers[way]["tokens_per_second"])
         smallest = min(peer["peak_memory_bytes"] for peer in peers.values())

@@ -72,7 +72,7 @@ Session::Session(RunConfig run, Training weights)
   const bool full = config.adapter.method == "full";
   const Training training = full ? weights : Training::frozen;
   const bool merges = weights == Training::trained && config.restart.enabled();
-  const bool in_bf16 = weights == Training::trained && config.train.dtype == "bf16";
+  const bool in_bf16 = weights == Training::trained && config.train.in_bf16();
   store = std::make_unique<ParameterStore>(DType::f32, frozen_type(m, merges, in_bf16));
   model = std::make_unique<Llama>(llama, *store, training);
   if (!full) attach_adapters(config.adapter, *store, model->linears());

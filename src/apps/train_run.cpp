@@ -137,7 +137,7 @@ void Run::banner() const {
   const int64_t all = trained + session_.store->count(Training::frozen);
   const TrainConfig& t = config().train;
   std::fputs(task_->data_report().c_str(), stderr);
-  if (t.dtype == "bf16" && !multiplies_bf16()) {
+  if (t.in_bf16() && !multiplies_bf16()) {
     std::fputs(
         "note: nothing here multiplies bf16 (oneDNN and AVX512_BF16 or AMX do): products are made "
         "in fp32, over storage in bf16\n",

@@ -17,9 +17,7 @@ constexpr size_t kMaxSummaryBytes = size_t{16} << 20;
 constexpr size_t kManyGroups = 12;
 
 std::string four_digits(double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.4f", value);
-  return text;
+  return number(value, "%.4f");
 }
 
 Json summary_of(const Record& about, const Evaluation& e) {

@@ -17,9 +17,7 @@ namespace {
 using Rows = std::vector<std::vector<std::string>>;
 
 std::string number(double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
+  return mora::number(value, "%.4g");
 }
 
 std::string number(const Json& value) {

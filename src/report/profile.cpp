@@ -47,12 +47,6 @@ void count(Cost& cost, const StepRun& step) {
   if (step.op.flops != nullptr) cost.flops += step.op.flops(step.in, step.out, step.attrs);
 }
 
-std::string fixed(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
-}
-
 std::string table(const char* title, const std::map<std::string, Cost>& costs) {
   std::vector<std::pair<std::string, Cost>> sorted(costs.begin(), costs.end());
   std::ranges::stable_sort(
@@ -62,10 +56,10 @@ std::string table(const char* title, const std::map<std::string, Cost>& costs) {
   std::vector<std::vector<std::string>> rows = {{title, "runs", "time %", "ms", "GFLOP/s", "GB/s"}};
   for (const auto& [name, cost] : sorted) {
     const double seconds = std::max(cost.seconds, 1e-12);
-    rows.push_back({name, std::to_string(cost.runs), fixed(100 * cost.seconds / total, 1),
-                    fixed(1e3 * cost.seconds, 1),
-                    cost.flops > 0 ? fixed(cost.flops / seconds * 1e-9, 1) : "-",
-                    fixed(cost.bytes / seconds * 1e-9, 1)});
+    rows.push_back({name, std::to_string(cost.runs), number(100 * cost.seconds / total, "%.1f"),
+                    number(1e3 * cost.seconds, "%.1f"),
+                    cost.flops > 0 ? number(cost.flops / seconds * 1e-9, "%.1f") : "-",
+                    number(cost.bytes / seconds * 1e-9, "%.1f")});
   }
   return aligned(rows);
 }

@@ -1,8 +1,15 @@
 #include "report/table.hpp"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace mora {
+
+std::string number(double value, const char* format) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
 
 std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths(rows[0].size(), 0);

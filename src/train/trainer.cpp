@@ -104,7 +104,7 @@ struct Trainer::Impl {
 void Trainer::Impl::write_micro_graph() {
   micro_plan.reset();
   micro.emplace(model, store, capacity, seed,
-                config.dtype == "bf16" ? std::optional(DType::bf16) : std::nullopt);
+                config.in_bf16() ? std::optional(DType::bf16) : std::nullopt);
   micro_plan.emplace(micro->graph, std::array{micro->loss}, backend, workspace);
 }
 

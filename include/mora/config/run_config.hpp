@@ -109,6 +109,7 @@ struct DataConfig {
 
 struct TrainConfig {
   std::string dtype = "fp32";  // "dtype" of the run, beside its sections
+  bool in_bf16() const { return dtype == "bf16"; }
   double learning_rate = 1e-3;
   int64_t per_device_train_batch_size = 16;
   int64_t gradient_accumulation_steps = 1;

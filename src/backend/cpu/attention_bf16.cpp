@@ -80,8 +80,7 @@ Prepared prepare_attention_bf16(const OpCall& call) {
   products->slots = thread_count();
   products->scores = onednn_block_product(scores, products->slots);
   products->weighted = onednn_block_product(weighted, products->slots);
-  products->starts_bytes =
-      (static_cast<size_t>(call.in[0].shape[0] + 1) * sizeof(int32_t) + 63) / 64 * 64;
+  products->starts_bytes = scratch_room(call.in[0].shape[0] + 1, DType::i32);
   products->slot_bytes =
       std::max(products->scores->scratch_bytes(), products->weighted->scratch_bytes());
   return {products->starts_bytes + products->slot_bytes * static_cast<size_t>(products->slots),

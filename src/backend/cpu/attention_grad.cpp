@@ -12,16 +12,12 @@ namespace mora::cpu {
 
 namespace {
 
-size_t aligned(size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 size_t sums_bytes(const Type& q) {
-  return aligned(static_cast<size_t>(q.shape.elements()) * size_of(working_of(q.dtype)));
+  return scratch_room(q.shape.elements(), working_of(q.dtype));
 }
 
 size_t starts_bytes(int64_t tokens) {
-  return aligned(static_cast<size_t>(tokens + 1) * sizeof(int32_t));
+  return scratch_room(tokens + 1, DType::i32);
 }
 
 }  // namespace

@@ -13,10 +13,6 @@ namespace {
 
 constexpr int64_t kBlock = kAttentionBlock;
 
-size_t aligned(size_t bytes) {
-  return (bytes + 63) / 64 * 64;
-}
-
 struct BackwardProducts {
   int64_t slots;
   std::unique_ptr<BlockProduct> scores;                       // [B, K] [B, K]^T: q k^T and dy v^T
@@ -125,9 +121,9 @@ Prepared prepare_attention_grad_bf16(const OpCall& call) {
   products->scores = onednn_block_product(scores, products->slots);
   products->keys = onednn_block_product(keys, products->slots);
   products->queries = onednn_block_product(queries, products->slots);
-  products->starts_bytes = aligned(static_cast<size_t>(tokens + 1) * sizeof(int32_t));
-  products->sums_bytes = aligned(static_cast<size_t>(call.in[0].shape.elements()) * sizeof(float));
-  products->deltas_bytes = aligned(static_cast<size_t>(tokens * heads) * sizeof(float));
+  products->starts_bytes = scratch_room(tokens + 1, DType::i32);
+  products->sums_bytes = scratch_room(call.in[0].shape.elements(), DType::f32);
+  products->deltas_bytes = scratch_room(tokens * heads, DType::f32);
   products->slot_bytes =
       std::max({products->scores->scratch_bytes(), products->keys->scratch_bytes(),
                 products->queries->scratch_bytes()});

@@ -37,6 +37,11 @@ T* ptr(const Tensor& t) {
   return static_cast<T*>(t.data);
 }
 
+// Room for so many elements in scratch memory; what stands behind it is aligned again.
+inline size_t scratch_room(int64_t elements, DType dtype) {
+  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
+}
+
 // Elements per piece for loops that only stream memory: large enough to hide the cost of a parallel
 // region.
 constexpr int64_t kStreamPiece = 16384;

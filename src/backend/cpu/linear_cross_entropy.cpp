@@ -36,10 +36,6 @@ struct State {
   size_t dz, w, products, nll, bytes;
 };
 
-size_t aligned(int64_t elements, DType dtype) {
-  return (static_cast<size_t>(elements) * size_of(dtype) + 63) / 64 * 64;
-}
-
 ChunkProducts make_products(const OpCall& call, int64_t rows, MatmulProvider provider) {
   const int64_t width = call.in[0].shape.last(), vocab = call.in[1].shape[0];
   const DType dtype = call.in[0].dtype, working = working_of(dtype),
@@ -94,11 +90,11 @@ Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provide
   const DType dtype = call.in[0].dtype, working = working_of(dtype);
   const int64_t logits = state->chunk * vocab;
   const bool narrow = dtype == DType::bf16, round_w = narrow && call.in[1].dtype != dtype;
-  state->dz = aligned(logits, working);
-  state->w = state->dz + (narrow ? aligned(logits, dtype) : 0);
-  state->products = state->w + (round_w ? aligned(call.in[1].shape.elements(), dtype) : 0);
+  state->dz = scratch_room(logits, working);
+  state->w = state->dz + (narrow ? scratch_room(logits, dtype) : 0);
+  state->products = state->w + (round_w ? scratch_room(call.in[1].shape.elements(), dtype) : 0);
   state->nll = state->products + std::max(most_scratch(state->whole), most_scratch(state->rest));
-  state->bytes = state->nll + aligned(tokens, working);
+  state->bytes = state->nll + scratch_room(tokens, working);
   return {state->bytes, state};
 }
 
@@ -126,12 +122,9 @@ template <class S>
 const void* weight_as_stored(const KernelArgs& args, std::byte* place) {
   if constexpr (std::is_same_v<S, bf16>) {
     if (args.in[1].dtype() == DType::f32) {
-      const auto* w = ptr<const float>(args.in[1]);
-      auto* rounded = reinterpret_cast<bf16*>(place);
-      parallel_pieces(args.in[1].elements(), kStreamPiece, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(w[i]);
-      });
-      return rounded;
+      round_to_bf16(ptr<const float>(args.in[1]), args.in[1].elements(),
+                    reinterpret_cast<bf16*>(place));
+      return place;
     }
   }
   return args.in[1].data;

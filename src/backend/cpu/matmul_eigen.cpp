@@ -7,6 +7,7 @@
 #define EIGEN_STACK_ALLOCATION_LIMIT (4 << 20)
 #include <Eigen/Core>
 
+#include "backend/cpu/kernels.hpp"
 #include "backend/cpu/product.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -31,7 +32,7 @@ class EigenProduct final : public Product {
  public:
   explicit EigenProduct(const ProductShape& s) : s_(s) {
     if (!is_narrow(s.b_dtype)) return;
-    slot_bytes_ = (static_cast<size_t>(panel_size(s.n) * s.k) * sizeof(float) + 63) / 64 * 64;
+    slot_bytes_ = scratch_room(panel_size(s.n) * s.k, DType::f32);
   }
 
   size_t scratch_bytes() const override { return slot_bytes_ * static_cast<size_t>(slots_); }

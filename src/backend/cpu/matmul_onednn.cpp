@@ -11,6 +11,7 @@
 #include <array>
 #include <vector>
 
+#include "backend/cpu/kernels.hpp"
 #include "backend/cpu/product.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -173,7 +174,7 @@ class OnednnProduct final : public Product {
     panel_scratch_ = std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
     slot_bytes_ = panel_scratch_;
     if (widens()) {
-      slot_bytes_ += (static_cast<size_t>(panel_ * s.k) * sizeof(float) + 63) / 64 * 64;
+      slot_bytes_ += scratch_room(panel_ * s.k, DType::f32);
     }
   }
 

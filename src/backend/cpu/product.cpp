@@ -24,8 +24,13 @@ class EmptyProduct final : public Product {
   size_t bytes_;
 };
 
-size_t float_bytes(int64_t elements) {
-  return (static_cast<size_t>(elements) * sizeof(float) + 63) / 64 * 64;
+// Elements of a narrow type in a row.
+void widen_all(const void* from, DType narrow, int64_t elements, float* to) {
+  const auto* data = static_cast<const std::byte*>(from);
+  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
+    widen({data + static_cast<size_t>(begin) * size_of(narrow), narrow, 1, end - begin, 0},
+          to + begin, 0);
+  });
 }
 
 // B is narrow and no larger than A (m >= n): widened as a whole into scratch.
@@ -34,16 +39,12 @@ class WideningProduct final : public Product {
   WideningProduct(ProductShape s, MatmulProvider provider) : k_(s.k), n_(s.n), narrow_(s.b_dtype) {
     s.b_dtype = s.dtype;
     inner_ = prepare_product(s, provider);
-    b_bytes_ = float_bytes(k_ * n_);
+    b_bytes_ = scratch_room(k_ * n_, DType::f32);
   }
   size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
     auto* wide = static_cast<float*>(scratch);
-    const auto* from = static_cast<const std::byte*>(b);
-    parallel_pieces(k_ * n_, kStreamPiece, [&](int64_t begin, int64_t end) {
-      widen({from + static_cast<size_t>(begin) * size_of(narrow_), narrow_, 1, end - begin, 0},
-            wide + begin, 0);
-    });
+    widen_all(b, narrow_, k_ * n_, wide);
     inner_->run(a, wide, c, static_cast<std::byte*>(scratch) + b_bytes_);
   }
 
@@ -54,32 +55,17 @@ class WideningProduct final : public Product {
   std::unique_ptr<Product> inner_;
 };
 
-void widen_all(const void* from, int64_t elements, float* to) {
-  const auto* data = static_cast<const std::byte*>(from);
-  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
-    widen({data + static_cast<size_t>(begin) * sizeof(bf16), DType::bf16, 1, end - begin, 0},
-          to + begin, 0);
-  });
-}
-
-void narrow_all(const float* from, int64_t elements, void* to) {
-  auto* rounded = static_cast<bf16*>(to);
-  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(from[i]);
-  });
-}
-
 // A is bf16 and B is f32: B is rounded as a whole into scratch.
 class NarrowingProduct final : public Product {
  public:
   NarrowingProduct(ProductShape s, MatmulProvider provider) : elements_(s.k * s.n) {
     s.b_dtype = DType::bf16;
     inner_ = prepare_product(s, provider);
-    b_bytes_ = float_bytes((elements_ + 1) / 2);
+    b_bytes_ = scratch_room(elements_, DType::bf16);
   }
   size_t scratch_bytes() const override { return b_bytes_ + inner_->scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
-    narrow_all(static_cast<const float*>(b), elements_, scratch);
+    round_to_bf16(static_cast<const float*>(b), elements_, static_cast<bf16*>(scratch));
     inner_->run(a, scratch, c, static_cast<std::byte*>(scratch) + b_bytes_);
   }
 
@@ -95,9 +81,9 @@ class EmulatedProduct final : public Product {
   EmulatedProduct(ProductShape s, MatmulProvider provider) : s_(s) {
     s.dtype = s.b_dtype = s.c_dtype = DType::f32;
     inner_ = prepare_product(s, provider);
-    a_bytes_ = float_bytes(s.m * s.k);
-    b_bytes_ = float_bytes(s.k * s.n);
-    c_bytes_ = s_.c_dtype == DType::bf16 ? float_bytes(s.m * s.n) : 0;
+    a_bytes_ = scratch_room(s.m * s.k, DType::f32);
+    b_bytes_ = scratch_room(s.k * s.n, DType::f32);
+    c_bytes_ = s_.c_dtype == DType::bf16 ? scratch_room(s.m * s.n, DType::f32) : 0;
   }
   size_t scratch_bytes() const override {
     return a_bytes_ + b_bytes_ + c_bytes_ + inner_->scratch_bytes();
@@ -107,12 +93,12 @@ class EmulatedProduct final : public Product {
     auto *wide_a = reinterpret_cast<float*>(at), *wide_b = reinterpret_cast<float*>(at + a_bytes_),
          *wide_c = reinterpret_cast<float*>(at + a_bytes_ + b_bytes_);
     auto* rest = at + a_bytes_ + b_bytes_ + c_bytes_;
-    widen_all(a, s_.m * s_.k, wide_a);
-    widen_all(b, s_.k * s_.n, wide_b);
+    widen_all(a, DType::bf16, s_.m * s_.k, wide_a);
+    widen_all(b, DType::bf16, s_.k * s_.n, wide_b);
     if (c_bytes_ == 0) return inner_->run(wide_a, wide_b, c, rest);
-    if (s_.addend == Addend::result) widen_all(c, s_.m * s_.n, wide_c);
+    if (s_.addend == Addend::result) widen_all(c, DType::bf16, s_.m * s_.n, wide_c);
     inner_->run(wide_a, wide_b, wide_c, rest);
-    narrow_all(wide_c, s_.m * s_.n, c);
+    round_to_bf16(wide_c, s_.m * s_.n, static_cast<bf16*>(c));
   }
 
  private:
@@ -137,6 +123,12 @@ bool suits_onednn(const ProductShape& s) {
 }
 
 }  // namespace
+
+void round_to_bf16(const float* from, int64_t elements, bf16* to) {
+  parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] = bf16(from[i]);
+  });
+}
 
 void widen(const NarrowRows& from, float* to, int64_t to_stride) {
   if (from.dtype == DType::bf16) return widen_rows<bf16>(from, to, to_stride);

@@ -62,6 +62,8 @@ struct NarrowRows {
 };
 void widen(const NarrowRows& from, float* to, int64_t to_stride);
 
+void round_to_bf16(const float* from, int64_t elements, bf16* to);  // in parallel
+
 // Columns [begin, begin + columns) of op(B), widened. Like B the panel is transposed or not; its
 // rows are s.k apart, or `panel`, the largest number of columns.
 inline void widen_panel(const ProductShape& s, const void* b, int64_t begin, int64_t columns,
