@@ -3,8 +3,9 @@
 
 The fork attaches MoRA of each of its types to MODEL_DIR, random numbers go into the matrices, and the fork
 saves it. Our programs load that folder; their logits over 256 random tokens must be those of the fork's
-forward pass within 1e-5 of the largest, and 64 greedy tokens equal. The fork computes in float64: on a model of
-30 layers its float32 alone is off by 1.5e-5.
+forward pass in float64 within 1e-5 of the largest, and 64 greedy tokens equal. Where the fork's own float32 is
+further than half of that from its float64 (a deep model has tokens that magnify rounding), twice its distance is
+allowed, and printed.
 
     PYTHONPATH=MoRA/peft-mora/src fork-env/bin/python check_fork.py MODEL_DIR WORK_DIR
 
@@ -39,6 +40,14 @@ def adapted(model_dir, mora_type, folder):
     return model
 
 
+def rounding(model, ids):
+    """How far the fork's float32 is from its float64, in parts of the largest logit; leaves the model in float64."""
+    with torch.no_grad():
+        single = model.eval()(torch.tensor([ids])).logits.double()
+        double = model.double()(torch.tensor([ids])).logits
+    return ((single - double).abs().max() / double.abs().max()).item()
+
+
 def main():
     model_dir, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -47,8 +56,10 @@ def main():
     fine = True
     for mora_type in TYPES:
         folder = work / f"fork-{mora_type}"
-        model = adapted(model_dir, mora_type, folder).double()
-        fine &= compare(f"MoRA of type {mora_type}", model_dir, model, ids, folder, work, LARGEST_ERROR)
+        model = adapted(model_dir, mora_type, folder)
+        own = rounding(model, ids)
+        fine &= compare(f"MoRA of type {mora_type} (float32 of the fork: {own:.1e})", model_dir, model, ids, folder, work,
+                        max(LARGEST_ERROR, 2 * own))
     sys.exit(0 if fine else 1)
 
 
