@@ -143,7 +143,7 @@ Gradients gradients_of(const AdapterConfig& adapter, const TinyOptions& options,
     tokens += static_cast<int64_t>(e.tokens.size());
   }
   const Batch batch = pack(examples, tokens);
-  MicroGraph micro(tiny.model, tiny.store, tokens, 0, stored);
+  MicroGraph micro(tiny.model, tiny.store, tokens, 0, {.stored = stored});
   micro.batch.fill(batch, 1 / batch.weight_sum);
   const auto backend = make_cpu_backend();
   Workspace workspace;

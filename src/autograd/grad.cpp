@@ -18,11 +18,45 @@ std::vector<uint8_t> reached_from(const Graph& graph, std::span<const Var> wrt) 
   return reached;
 }
 
-std::vector<Var> vars(Graph& graph, std::span<const int> ids) {
-  std::vector<Var> result;
-  for (int id : ids) result.push_back({&graph, id});
-  return result;
-}
+// What a gradient reads of the forward pass: its values, or, of a region that is recomputed, those
+// of a copy of its nodes. The copy computes from the region's inputs, which are kept; what of it
+// nobody reads is dead code. Asked for nodes from the last to the first.
+class ForwardValues {
+ public:
+  explicit ForwardValues(Graph& graph)
+      : graph_(graph), regions_(graph.recomputed()), copy_(graph.values().size()) {}
+
+  // Before the gradient of a node is written.
+  void reach(int node) {
+    while (!regions_.empty() && regions_.back().begin > node) regions_.pop_back();
+    if (regions_.empty() || node >= regions_.back().end) return;
+    for (int n = regions_.back().begin; n < regions_.back().end; ++n) copy(n);
+    regions_.pop_back();
+  }
+
+  std::vector<Var> vars(std::span<const int> ids) const {
+    std::vector<Var> result;
+    for (int id : ids) {
+      const Var& again = copy_[static_cast<size_t>(id)];
+      result.push_back(again ? again : Var{&graph_, id});
+    }
+    return result;
+  }
+
+ private:
+  void copy(int n) {
+    const Node& node = graph_.nodes()[static_cast<size_t>(n)];
+    ensure(node.op->mutates == 0, node.scope, ": \"", node.op->name,
+           "\" changes memory and cannot be computed again");
+    const auto guard = graph_.scope(node.scope + kRecomputedScope);
+    const std::vector<Var> again = graph_.emit(*node.op, node.attrs, vars(node.in));
+    for (size_t o = 0; o < again.size(); ++o) copy_[static_cast<size_t>(node.out[o])] = again[o];
+  }
+
+  Graph& graph_;
+  std::deque<Graph::Region> regions_;  // those not reached yet
+  std::vector<Var> copy_;              // by value; empty: not copied
+};
 
 }  // namespace
 
@@ -39,6 +73,7 @@ std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
     g = g ? add(g, d) : d;
   };
   for (size_t i = 0; i < outputs.size(); ++i) contribute(outputs[i].id, seeds[i]);
+  ForwardValues forward(graph);
 
   for (int n = static_cast<int>(graph.nodes().size()) - 1; n >= 0; --n) {
     const Node& node = graph.nodes()[static_cast<size_t>(n)];
@@ -57,9 +92,10 @@ std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
     if (!flows || !any) continue;
     ensure(node.op->vjp != nullptr, node.scope, ": a gradient is asked for through \"",
            node.op->name, "\", which has no derivative");
-    const auto guard = graph.scope(node.scope + ".grad");
+    forward.reach(n);
+    const auto guard = graph.scope(node.scope + kGradScope);
     const std::vector<Var> din =
-        node.op->vjp({node, vars(graph, node.in), vars(graph, node.out), dout, wanted});
+        node.op->vjp({node, forward.vars(node.in), forward.vars(node.out), dout, wanted});
     for (size_t i = 0; i < din.size(); ++i) {
       if (din[i] && wanted[i]) contribute(node.in[i], din[i]);
     }

@@ -192,6 +192,9 @@ void TrainConfig::fields(Fields& f, const std::string& adapter_method,
   f.field("adam_beta2", adam_beta2, kBelowOne, "decay of AdamW's second moment");
   f.field("adam_epsilon", adam_epsilon, kAboveZero, "AdamW's epsilon");
   f.field("max_grad_norm", max_grad_norm, kNotNegative, "clip gradients to this norm; 0: never");
+  f.choice("recompute", recompute, {"none", "attention", "block"},
+           "what the backward pass computes again instead of keeping it: nothing, each layer's "
+           "attention with its projections, or each layer; the result is the same bit for bit");
   f.field("logging_steps", logging_steps, kPositive, "steps between lines of the log");
   f.field("save_steps", save_steps, kCount, "steps between checkpoints; 0: only at the end");
   f.field("save_at", save_at, kPositive, "further steps at which to save");

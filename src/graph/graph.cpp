@@ -56,6 +56,17 @@ Graph::ScopeGuard::~ScopeGuard() {
   graph_.scope_ = outer_;
 }
 
+Graph::RecomputeGuard::RecomputeGuard(Graph& graph) : graph_(graph) {
+  ensure(!graph.in_region_, graph.scope_, ": a recomputed region within another");
+  graph.in_region_ = true;
+  graph.recomputed_.push_back({graph.next_node(), graph.next_node()});
+}
+
+Graph::RecomputeGuard::~RecomputeGuard() {
+  graph_.in_region_ = false;
+  graph_.recomputed_.back().end = graph_.next_node();
+}
+
 namespace {
 
 struct ReshapeAttrs {

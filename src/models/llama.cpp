@@ -82,9 +82,13 @@ Var Llama::mlp(Context& context, const Layer& l, Var x) {
 Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
                  const Attend& attend) const {
   const auto guard = context.graph().scope(str("layers.", index));
+  const auto whole = context.region(Recompute::block);
   const Layer& l = layers_[static_cast<size_t>(index)];
-  const Var h = norm(context, "input_layernorm", *l.input_layernorm, x);
-  x = add(x, self_attn(context, index, h, positions, attend));
+  {
+    const auto half = context.region(Recompute::attention);
+    const Var h = norm(context, "input_layernorm", *l.input_layernorm, x);
+    x = add(x, self_attn(context, index, h, positions, attend));
+  }
   const Var m = norm(context, "post_attention_layernorm", *l.post_attention_layernorm, x);
   return add(x, mlp(context, l, m));
 }

@@ -6,13 +6,19 @@
 #include <vector>
 
 #include "io/json.hpp"
+#include "mora/autograd/grad.hpp"
 #include "report/table.hpp"
 
 namespace mora {
 
 namespace {
 
-constexpr std::string_view kGrad = ".grad";  // as autograd ends the scopes of what it writes
+// Removes the end from the scope, if that is how it ends.
+bool strip(std::string_view& scope, std::string_view end) {
+  if (!scope.ends_with(end)) return false;
+  scope.remove_suffix(end.size());
+  return true;
+}
 
 // "model.layers.3.mlp" as "model.layers.*.mlp".
 std::string without_numbers(std::string_view scope) {
@@ -79,10 +85,13 @@ Json to_json(const std::map<std::string, Cost>& costs) {
 
 void Profile::add(const StepRun& step) {
   std::string_view scope = step.scope;
-  const bool gradient = scope.ends_with(kGrad);
-  if (gradient) scope.remove_suffix(kGrad.size());
-  const bool own = step.op.name.ends_with("_grad");  // an operation that only gradients use
-  count(by_op_[std::string(step.op.name) + (gradient && !own ? " (grad)" : "")], step);
+  std::string op(step.op.name);
+  if (strip(scope, kRecomputedScope)) {
+    op += " (again)";
+  } else if (strip(scope, kGradScope) && !op.ends_with("_grad")) {
+    op += " (grad)";  // one that the forward pass uses too
+  }
+  count(by_op_[op], step);
   count(by_module_[scope.empty() ? "(step)" : without_numbers(scope)], step);
 }
 

@@ -12,9 +12,9 @@ namespace mora {
 
 namespace {
 
-constexpr std::array<std::string_view, 7> kFree = {
-    "/output_dir", "/train/logging_steps", "/train/save_",   "/train/eval_steps",
-    "/eval/",      "/engine/threads",      "/data/cache_dir"};
+constexpr std::array<std::string_view, 8> kFree = {
+    "/output_dir", "/train/logging_steps", "/train/save_",    "/train/eval_steps",
+    "/eval/",      "/train/recompute",     "/engine/threads", "/data/cache_dir"};
 
 bool matters(const std::string& pointer) {
   return std::ranges::none_of(kFree, [&](std::string_view p) { return pointer.starts_with(p); });

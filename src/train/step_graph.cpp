@@ -4,11 +4,20 @@
 
 namespace mora {
 
+ActivationOptions activation_options(const TrainConfig& config) {
+  ActivationOptions options;
+  if (config.in_bf16()) options.stored = DType::bf16;
+  if (config.recompute == "attention") options.recompute = Recompute::attention;
+  if (config.recompute == "block") options.recompute = Recompute::block;
+  return options;
+}
+
 MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity,
-                       uint64_t seed, std::optional<DType> activations)
+                       uint64_t seed, const ActivationOptions& activations)
     : batch(capacity, store.working()), step({DType::i32, {2}}) {
   Context context(graph);
-  if (activations) context.store_activations(*activations);
+  if (activations.stored) context.store_activations(*activations.stored);
+  context.recompute(activations.recompute);
   context.enable_dropout({.seed = seed, .step = graph.bind(step.view(), "step")});
   auto bind = [&](const OwnedTensor& t, const char* name) { return graph.bind(t.view(), name); };
   const Var segment_start = bind(batch.segment_start, "segment_start");

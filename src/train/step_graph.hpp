@@ -8,11 +8,17 @@
 
 namespace mora {
 
+// How activations are kept, as Context has it.
+struct ActivationOptions {
+  std::optional<DType> stored = {};
+  Recompute recompute = Recompute::none;
+};
+ActivationOptions activation_options(const TrainConfig& config);
+
 // Forward and backward of one micro-batch: gradients are added to each trained parameter's `grad`.
 struct MicroGraph {
-  // activations: what they are stored in, as Context has it.
   MicroGraph(const Llama& model, const ParameterStore& store, int64_t capacity, uint64_t seed,
-             std::optional<DType> activations = {});
+             const ActivationOptions& activations = {});
 
   BatchTensors batch;
   OwnedTensor step;  // [2] i32 {step, micro step}: what dropout's masks depend on

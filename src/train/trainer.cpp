@@ -103,8 +103,7 @@ struct Trainer::Impl {
 // Anew when the adapters have changed what they compute.
 void Trainer::Impl::write_micro_graph() {
   micro_plan.reset();
-  micro.emplace(model, store, capacity, seed,
-                config.in_bf16() ? std::optional(DType::bf16) : std::nullopt);
+  micro.emplace(model, store, capacity, seed, activation_options(config));
   micro_plan.emplace(micro->graph, std::array{micro->loss}, backend, workspace);
 }
 

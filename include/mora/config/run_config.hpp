@@ -127,6 +127,7 @@ struct TrainConfig {
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double max_grad_norm = 1.0;
+  std::string recompute = "none";
   int64_t logging_steps = 10;
   int64_t save_steps = 0;
   std::vector<int64_t> save_at;

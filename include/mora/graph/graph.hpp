@@ -104,10 +104,33 @@ class Graph {
   };
   [[nodiscard]] ScopeGuard scope(std::string_view name) { return {*this, name}; }
 
+  // Nodes [begin, end) whose values grad() computes again instead of reading: they die with the
+  // forward pass. Regions do not nest.
+  struct Region {
+    int begin, end;
+  };
+  const std::deque<Region>& recomputed() const { return recomputed_; }
+
+  // Makes a region of the nodes written while it lives.
+  class RecomputeGuard {
+   public:
+    explicit RecomputeGuard(Graph& graph);
+    ~RecomputeGuard();
+    RecomputeGuard(const RecomputeGuard&) = delete;
+    RecomputeGuard& operator=(const RecomputeGuard&) = delete;
+
+   private:
+    Graph& graph_;
+  };
+
  private:
+  int next_node() const { return static_cast<int>(nodes_.size()); }
+
   std::deque<Node> nodes_;
   std::deque<Value> values_;
   std::string scope_;
+  std::deque<Region> recomputed_;  // in order
+  bool in_region_ = false;
 };
 
 // The same bytes under another shape: an alias, no kernel, no copy. Differentiable.

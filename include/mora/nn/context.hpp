@@ -16,6 +16,10 @@ struct DropoutSource {
   Var step;
 };
 
+// Which part of a layer the gradient computes again rather than remembering it: nothing, attention
+// with its norm and projections, or the whole layer.
+enum class Recompute : uint8_t { none, attention, block };
+
 class Context {
  public:
   explicit Context(Graph& graph) : graph_(graph) {}
@@ -29,6 +33,13 @@ class Context {
   void store_activations(DType dtype) { activations_ = dtype; }
   std::optional<DType> activations() const { return activations_; }
 
+  // What is written while the result lives is computed again if `part` is what recompute() named.
+  void recompute(Recompute part) { recompute_ = part; }
+  [[nodiscard]] std::optional<Graph::RecomputeGuard> region(Recompute part) const {
+    using Guard = std::optional<Graph::RecomputeGuard>;
+    return part == recompute_ ? Guard(std::in_place, graph_) : Guard();
+  }
+
   // Training with dropout; without it dropout layers are the identity, as in evaluation.
   void enable_dropout(const DropoutSource& source) { dropout_ = source; }
   const std::optional<DropoutSource>& dropout() const { return dropout_; }
@@ -38,6 +49,7 @@ class Context {
   std::map<const void*, Var> bound_;
   std::optional<DropoutSource> dropout_;
   std::optional<DType> activations_;
+  Recompute recompute_ = Recompute::none;
 };
 
 }  // namespace mora

@@ -1,0 +1,149 @@
+// What the backward pass computes again instead of keeping it: the same gradients bit for bit, less
+// memory, and nothing that no gradient reads.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "mora/autograd/grad.hpp"
+#include "plan/schedule.hpp"
+#include "tiny_llama.hpp"
+#include "train/step_graph.hpp"
+
+TEST_SUITE_BEGIN("recompute");
+
+namespace mora::testing {
+namespace {
+
+constexpr std::array kParts = {Recompute::none, Recompute::attention, Recompute::block};
+
+struct PlannedStepOfTraining {
+  TinyLlama tiny;
+  MicroGraph micro;
+  std::unique_ptr<Backend> backend = make_cpu_backend();
+  Workspace workspace;
+  Plan plan;
+
+  PlannedStepOfTraining(const AdapterConfig& adapter, int64_t tokens,
+                        const ActivationOptions& activations, const TinyOptions& options = {})
+      : tiny(adapter, options),
+        micro(tiny.model, tiny.store, tokens, 5, activations),
+        plan(micro.graph, std::array{micro.loss}, *backend, workspace) {}
+
+  // Steps that belong to these modules and are computed again.
+  int64_t again(std::string_view module) const {
+    const auto schedule = plan::make_schedule(micro.graph, std::array{micro.loss}, Reuse::yes);
+    return std::ranges::count_if(schedule.steps, [&](const plan::PlannedStep& s) {
+      return s.node->scope.ends_with(kRecomputedScope) &&
+             s.node->scope.find(module) != std::string::npos;
+    });
+  }
+};
+
+// The bytes of loss and gradients.
+std::string trained_bytes(PlannedStepOfTraining& step, const Batch& batch) {
+  step.micro.batch.fill(batch, 1 / batch.weight_sum);
+  step.plan.run();
+  const Tensor loss = step.plan[step.micro.loss], gradients = step.tiny.store.gradients();
+  return std::string(static_cast<const char*>(loss.data), loss.bytes()) +
+         std::string(static_cast<const char*>(gradients.data), gradients.bytes());
+}
+
+Batch batch_of(TinyExamples& data) {
+  std::vector<const Example*> examples;
+  int64_t tokens = 0;
+  for (const Example& e : data.examples()) {
+    examples.push_back(&e);
+    tokens += static_cast<int64_t>(e.tokens.size());
+  }
+  return pack(examples, tokens);
+}
+
+TEST_CASE("gradients are the same bit for bit, for every method, in f32, bf16 and f64") {
+  TinyExamples data(12);
+  const Batch batch = batch_of(data);
+  std::vector<AdapterKind> kinds = adapter_kinds();
+  kinds.push_back({"full", {}});
+  kinds.back().config.method = "full";
+  for (const AdapterKind& kind : kinds) {
+    for (const DType working : {DType::f32, DType::f64}) {
+      for (const bool narrow : {false, true}) {
+        if (narrow && working == DType::f64) continue;
+        INFO(str(kind.name, ", ", working, narrow ? ", bf16 activations" : ""));
+        std::array<std::string, kParts.size()> bytes;
+        for (size_t i = 0; i < kParts.size(); ++i) {
+          ActivationOptions activations{.recompute = kParts[i]};
+          if (narrow) activations.stored = DType::bf16;
+          PlannedStepOfTraining step(kind.config, batch.capacity(), activations,
+                                     {.working = working, .frozen_matrices = working});
+          bytes[i] = trained_bytes(step, batch);
+        }
+        CHECK(bytes[0] == bytes[1]);
+        CHECK(bytes[0] == bytes[2]);
+      }
+    }
+  }
+}
+
+TEST_CASE("the more is computed again, the less memory is planned") {
+  for (const char* method : {"full", "lora", "mora"}) {
+    INFO(method);
+    AdapterConfig adapter;
+    adapter.method = method;
+    std::array<size_t, kParts.size()> bytes{};
+    for (size_t i = 0; i < kParts.size(); ++i) {
+      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]});
+      bytes[i] = step.plan.bytes();
+    }
+    CHECK(bytes[1] < bytes[0]);
+    CHECK(bytes[2] < bytes[1]);
+  }
+}
+
+TEST_CASE("only what a gradient reads is computed again") {
+  AdapterConfig adapter;
+  const PlannedStepOfTraining none(adapter, 64, {}),
+      attention(adapter, 64, {.recompute = Recompute::attention}),
+      block(adapter, 64, {.recompute = Recompute::block});
+  CHECK(none.again("") == 0);
+  CHECK(attention.again("mlp") == 0);
+  CHECK(attention.again("layers.0.self_attn.q_proj") > 0);
+  CHECK(attention.again("layers.1.self_attn") > 0);
+  CHECK(block.again("mlp.gate_proj") > 0);
+  // Of the last module of a region only A x, which the gradient of B reads.
+  CHECK(attention.again("layers.1.self_attn.o_proj") == 1);
+  CHECK(block.again("layers.1.mlp.down_proj") == 1);
+  for (const PlannedStepOfTraining* step : {&attention, &block}) {
+    CHECK(step->again("lm_head") == 0);
+    CHECK(step->again("embed_tokens") == 0);
+  }
+
+  adapter.target_modules = {"1.mlp.down_proj"};
+  const PlannedStepOfTraining last(adapter, 64, {.recompute = Recompute::block});
+  CHECK(last.again("layers.0.") == 0);
+}
+
+TEST_CASE("a region cannot hold another, nor what changes memory") {
+  Graph graph;
+  OwnedTensor memory({DType::f32, {4}});
+  {
+    const Graph::RecomputeGuard guard(graph);
+    CHECK_THROWS_AS(Graph::RecomputeGuard{graph}, Error);
+  }
+  Var x, y;
+  {
+    const Graph::RecomputeGuard again(graph);  // one after the other is fine
+    x = graph.bind(memory.view(), "x");
+    y = add(x, x);
+    accumulate(graph.bind(memory.view(), "sum"), y);
+  }
+  OwnedTensor seed({DType::f32, {4}});
+  const Var one = graph.bind(seed.view(), "one");
+  CHECK_THROWS_AS(grad(std::array{y}, std::array{one}, std::array{x}), Error);
+}
+
+}  // namespace
+}  // namespace mora::testing
+
+TEST_SUITE_END();
