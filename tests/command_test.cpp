@@ -75,7 +75,7 @@ void check_uuid_folder(const fs::path& run, const Json& summary) {
   check_keys(summary,
              {"task", "method", "operator", "rank", "trainable_parameters", "steps", "loss",
               "samples", "character_accuracy", "exact_match", "seconds", "train_seconds", "tokens",
-              "tokens_per_second", "peak_memory_bytes", "threads"});
+              "tokens_per_second", "planned_memory_bytes", "peak_memory_bytes", "threads"});
   CHECK(summary.at("steps") == 6);
   CHECK(summary.at("samples") == 6);
   CHECK(summary.at("rank") == 4);

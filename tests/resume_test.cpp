@@ -48,8 +48,8 @@ struct Place : TemporaryFolder {
 
 // All that does not depend on the clock.
 Json without_times(Json record) {
-  for (const char* key :
-       {"seconds", "train_seconds", "tokens_per_second", "peak_memory_bytes", "threads"})
+  for (const char* key : {"seconds", "train_seconds", "tokens_per_second", "planned_memory_bytes",
+                          "peak_memory_bytes", "threads"})
     record.erase(key);
   return record;
 }

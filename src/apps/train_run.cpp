@@ -14,6 +14,7 @@
 #include "mora/io/file.hpp"
 #include "mora/io/folder_commit.hpp"
 #include "mora/io/safetensors_folder.hpp"
+#include "mora/report/memory.hpp"
 #include "mora/report/metrics.hpp"
 #include "mora/report/profile.hpp"
 #include "mora/train/resume.hpp"
@@ -96,6 +97,7 @@ class Run {
   std::unique_ptr<Task> task_;
   std::unique_ptr<Restarts> restarts_;  // null: none
   Trainer trainer_;
+  MemoryPlan memory_;
   RunFolder folder_;
   RunIdentity identity_;
   std::string base_sample_;                    // tensors_sample_sha256 of base_folder()
@@ -148,13 +150,13 @@ void Run::banner() const {
                100.0 * static_cast<double>(trained) / static_cast<double>(all));
   std::fprintf(stderr,
                "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch (%.1f %% "
-               "filled), %.1f MiB activations, %d threads\n",
+               "filled), %d threads\n",
                static_cast<long long>(task_->train_data().size()),
                static_cast<long long>(trainer_.total_steps()),
                static_cast<long long>(t.per_device_train_batch_size),
                static_cast<long long>(t.gradient_accumulation_steps),
-               static_cast<long long>(trainer_.capacity()), 100 * trainer_.fill(),
-               static_cast<double>(trainer_.activation_bytes()) / (1 << 20), thread_count());
+               static_cast<long long>(trainer_.capacity()), 100 * trainer_.fill(), thread_count());
+  std::fputs(memory_.text().c_str(), stderr);
 }
 
 void Run::log_step(const StepMetrics& m) {
@@ -312,6 +314,7 @@ void Run::finish() {
                                  {"tokens", tokens_},
                                  {"tokens_per_second",
                                   static_cast<double>(tokens_) / std::max(train_seconds_, 1e-9)},
+                                 {"planned_memory_bytes", static_cast<int64_t>(memory_.total())},
                                  {"peak_memory_bytes", peak_memory()},
                                  {"threads", int64_t{thread_count()}}});
   write_file_atomically(folder_.path() / "summary.json", to_json_line(summary) + "\n");
@@ -370,6 +373,7 @@ int Run::execute() {
     std::fprintf(stderr, "%s is finished: nothing to do\n", folder_.path().c_str());
     return 0;
   }
+  memory_ = plan_memory(*session_.store, session_.workspace.bytes());
   write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
   task_->save_data(folder_.path());
   save_initial_model();

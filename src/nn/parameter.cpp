@@ -91,10 +91,21 @@ void ParameterStore::allocate_trained() {
 void ParameterStore::allocate() {
   require_memory(bytes());
   allocate_trained();
+  size_t bytes = 0;
+  auto place = [&](const Parameter& p) {
+    constexpr size_t kAlign = 64;
+    const size_t offset = bytes;
+    bytes += (Type{stored_type(p), p.shape}.bytes() + kAlign - 1) / kAlign * kAlign;
+    return offset;
+  };
+  for (const Parameter& p : parameters_) {
+    if (p.training == Training::frozen) place(p);
+  }
+  frozen_ = Buffer(bytes, Fill::none);
+  bytes = 0;
   for (Parameter& p : parameters_) {
     if (p.training == Training::trained) continue;
-    frozen_.emplace_back(Type{stored_type(p), p.shape}, Fill::none);
-    p.value = frozen_.back().view();
+    p.value = {static_cast<std::byte*>(frozen_.data()) + place(p), {stored_type(p), p.shape}};
   }
 }
 

@@ -9,7 +9,9 @@
 namespace mora {
 
 void Workspace::reserve(size_t bytes) {
-  if (bytes > buffer_.bytes()) buffer_ = Buffer(bytes);
+  if (bytes <= buffer_.bytes()) return;
+  buffer_ = Buffer();  // first, as nothing is kept: the two need not fit together
+  buffer_ = Buffer(bytes);
 }
 
 namespace {

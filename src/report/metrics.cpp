@@ -1,7 +1,6 @@
 #include "mora/report/metrics.hpp"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,12 +74,6 @@ std::string duration(double seconds) {
     std::snprintf(text, sizeof text, "%lld:%02lld", s / 60, s % 60);
   }
   return text;
-}
-
-int64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 }  // namespace mora

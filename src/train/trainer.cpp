@@ -7,6 +7,7 @@
 #include "mora/data/micro_batches.hpp"
 #include "mora/train/schedule.hpp"
 #include "train/step_graph.hpp"
+#include "train/step_loader.hpp"
 
 namespace mora {
 
@@ -61,11 +62,12 @@ struct Trainer::Impl {
   const Backend& backend;
   Workspace& workspace;
   Restarts* restarts;
-  std::unique_ptr<MicroBatches> order;
+  std::unique_ptr<MicroBatches> order;  // for counting; the loader reads by another
   int64_t total, finished = 0, capacity;
   std::optional<MicroGraph> micro;
   UpdateGraph update;
-  std::vector<Batch> batches;  // of one step
+  StepLoader loader;
+  std::span<const Batch> batches;  // of the step that runs
   std::optional<Plan> micro_plan;
   Plan clear_plan, update_plan;
   Plan::Visitor observer;
@@ -84,7 +86,8 @@ struct Trainer::Impl {
         total(steps_of(c, *order)),
         capacity(order->capacity(total * c.gradient_accumulation_steps)),
         update(s, c),
-        batches(static_cast<size_t>(c.gradient_accumulation_steps), Batch(capacity)),
+        loader(source, make_micro_batches(source, c, seed), c.gradient_accumulation_steps, capacity,
+               total),
         clear_plan(update.clear_graph, {}, backend, workspace),
         update_plan(update.graph, std::array{update.norm2}, backend, workspace) {
     write_micro_graph();
@@ -92,7 +95,7 @@ struct Trainer::Impl {
 
   void write_micro_graph();
   void set_hyper(Clock clock, double learning_rate, int64_t steps) const;
-  double pack_step();
+  double take_batches();
   void load(size_t index, double weight_sum);
   void run(Plan& plan) const;
   double run_micro_batches(double weight_sum);
@@ -115,15 +118,11 @@ void Trainer::Impl::set_hyper(Clock clock, double learning_rate, int64_t steps) 
   hyper[2] = 1.0 - std::pow(config.adam_beta2, static_cast<double>(steps));
 }
 
-// Packs the step's micro-batches and returns the sum of their weights.
-double Trainer::Impl::pack_step() {
-  int64_t index = finished * config.gradient_accumulation_steps;
+// Takes the step's micro-batches and returns the sum of their weights.
+double Trainer::Impl::take_batches() {
+  batches = loader.at(finished);
   double weight_sum = 0;
-  for (Batch& batch : batches) {
-    batch.clear();
-    for (const int64_t example : order->at(index++)) batch.append(data.example(example));
-    weight_sum += batch.weight_sum;
-  }
+  for (const Batch& batch : batches) weight_sum += batch.weight_sum;
   if (weight_sum == 0) {
     fail(ErrorKind::data, "step ", finished + 1,
          ": no token of the batch has a loss weight, so there is nothing to learn");
@@ -204,9 +203,6 @@ int64_t Trainer::finished_steps() const {
 int64_t Trainer::capacity() const {
   return impl_->capacity;
 }
-size_t Trainer::activation_bytes() const {
-  return std::max(impl_->micro_plan->bytes(), impl_->update_plan.bytes());
-}
 double Trainer::epoch() const {
   return impl_->order->epochs(impl_->finished * impl_->config.gradient_accumulation_steps);
 }
@@ -227,7 +223,7 @@ void Trainer::resume_at(int64_t finished) {
 
 StepMetrics Trainer::step() {
   Impl& s = *impl_;
-  const double weight_sum = s.pack_step();
+  const double weight_sum = s.take_batches();
   s.run(s.clear_plan);
   StepMetrics metrics{.step = s.finished + 1, .loss = s.run_micro_batches(weight_sum)};
   metrics.learning_rate =

@@ -3,7 +3,7 @@
 // Life of a store: declare() everything, allocate() once, then initialise() and/or load. All
 // trainable parameters lie in one flat block, in the order of their optimizer groups, beside equal
 // blocks for gradients and Adam's moments; the views in Parameter carry the names. Frozen
-// parameters have memory of their own and no gradient.
+// parameters lie in another block and have no gradient.
 #pragma once
 
 #include <cstdint>
@@ -105,7 +105,7 @@ class ParameterStore {
   DType working_, frozen_matrices_;
   std::unordered_set<std::string> names_;
   std::deque<Parameter> parameters_;
-  std::deque<OwnedTensor> frozen_;
+  Buffer frozen_;
   OwnedTensor flat_values_, flat_gradients_, exp_avg_, exp_avg_sq_;
   std::vector<ParameterGroup> groups_;
 };

@@ -47,9 +47,6 @@ class ProgressLine {
 // "1:05" or "2:03:04"
 std::string duration(double seconds);
 
-// Largest resident memory of this process so far, in bytes.
-int64_t peak_memory();
-
 // One table of several runs' summary.json, columns aligned: the run folder's name, method,
 // operator, rank, trainable parameters, steps, loss, the scores, seconds, and what mora-eval wrote
 // of benchmarks.

@@ -40,7 +40,6 @@ class Trainer {
   int64_t capacity() const;  // token slots of a micro-batch
   double epoch() const;      // passes over the data so far
   double fill() const;       // share of the slots that hold a token, in the first epoch
-  size_t activation_bytes() const;
 
   // One optimizer step, and the restart that is due after it. Throws Error(numerical), with the
   // weights as they were, when the loss or the gradient is not finite; the message names the first

@@ -22,6 +22,13 @@ constexpr int64_t kChunkElements =
     int64_t{1} << 24;  // logits held at once, unless that is fewer than kLeastRows
 constexpr int64_t kLeastRows = 64, kMostRows = 1024;
 
+// Tokens of a chunk: chunks are as equal as can be, as a short one costs nearly as much as a whole.
+int64_t chunk_rows(int64_t tokens, int64_t vocab) {
+  const int64_t most = std::clamp(kChunkElements / vocab, kLeastRows, kMostRows);
+  const int64_t chunks = std::max<int64_t>((tokens + most - 1) / most, 1);
+  return std::max<int64_t>((tokens + chunks - 1) / chunks, 1);
+}
+
 // The products for chunks of one length.
 struct ChunkProducts {
   int64_t rows;
@@ -83,8 +90,7 @@ size_t most_scratch(const ChunkProducts& p) {
 Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider) {
   const int64_t tokens = call.in[0].shape[0], vocab = std::max<int64_t>(call.in[1].shape[0], 1);
   auto state = std::make_shared<State>();
-  state->chunk = std::min(std::clamp(kChunkElements / vocab, kLeastRows, kMostRows),
-                          std::max<int64_t>(tokens, 1));
+  state->chunk = chunk_rows(tokens, vocab);
   state->whole = make_products(call, std::min(state->chunk, tokens), provider);
   state->rest = make_products(call, tokens % state->chunk, provider);
   const DType dtype = call.in[0].dtype, working = working_of(dtype);

@@ -154,12 +154,16 @@ class Call {
   std::array<dnnl_exec_arg_t, 4> arguments_{};
 };
 
-// Panels of rows where there are more rows than columns, else of columns: an eighth of the longer
-// side, unless that is so thin that packing the other operand once per panel would dominate, or so
-// thick that threads would wait.
+// Panels of rows where there are more rows than columns, else of columns. They are equal, and their
+// number a power of two up to eight, so that 2, 4 or 8 threads end together; two are made of short
+// sides, more only while none is so thin that packing the other operand once per panel would
+// dominate. Of long sides there are more, none so thick that threads would wait.
 int64_t panel_size(int64_t side) {
-  const int64_t eighth = (side + 7) / 8;
-  return std::min(side, std::clamp<int64_t>((eighth + 15) / 16 * 16, 128, 512));
+  int64_t panels = 1;
+  while (panels < 8 && side / (2 * panels) >= (panels == 1 ? 64 : 128)) panels *= 2;
+  panels = std::max(panels, (side + 511) / 512);
+  const int64_t size = (side + panels - 1) / panels;
+  return std::min(side, (size + 15) / 16 * 16);
 }
 
 class OnednnProduct final : public Product {

@@ -18,38 +18,51 @@ struct Blocks {
   const T* table;
   int64_t count, width, features;
 
-  void forward(const S* x, S* a) const {
+  // Visits the pairs of features as runs f(at, cosine, sine, low, high, length): i further on, pair
+  // (at, at + half) of a row of blocks belongs to features low and high.
+  template <class Visit>
+  void runs(const Visit& visit) const {
     const int64_t half = width / 2;
     for (int64_t b = 0; b < count; ++b) {
       const T *cosine = table + b * width, *sine = cosine + half;
-      S* out = a + b * width;
-      int64_t low = b * width % features, high = (b * width + half) % features;
-      for (int64_t c = 0; c < half; ++c) {
-        const T u = value_as<T>(x[low]), v = value_as<T>(x[high]);
-        out[c] = value_as<S>(u * cosine[c] - v * sine[c]);
-        out[c + half] = value_as<S>(v * cosine[c] + u * sine[c]);
-        if (++low == features) low = 0;
-        if (++high == features) high = 0;
+      for (int64_t c = 0; c < half;) {
+        const int64_t low = (b * width + c) % features, high = (b * width + half + c) % features;
+        const int64_t length = std::min({half - c, features - low, features - high});
+        visit(b * width + c, cosine + c, sine + c, low, high, length);
+        c += length;
       }
     }
+  }
+
+  void forward(const S* x, S* a) const {
+    const int64_t half = width / 2;
+    runs(
+        [=](int64_t at, const T* cosine, const T* sine, int64_t low, int64_t high, int64_t length) {
+          S *first = a + at, *second = first + half;
+#pragma GCC ivdep
+          for (int64_t i = 0; i < length; ++i) {
+            const T u = value_as<T>(x[low + i]), v = value_as<T>(x[high + i]);
+            first[i] = value_as<S>(u * cosine[i] - v * sine[i]);
+            second[i] = value_as<S>(v * cosine[i] + u * sine[i]);
+          }
+        });
   }
 
   // x in the working type: several blocks add to a feature.
   void backward(const S* a, T* x) const {
     const int64_t half = width / 2;
     std::fill_n(x, features, T(0));
-    for (int64_t b = 0; b < count; ++b) {
-      const T *cosine = table + b * width, *sine = cosine + half;
-      const S* in = a + b * width;
-      int64_t low = b * width % features, high = (b * width + half) % features;
-      for (int64_t c = 0; c < half; ++c) {
-        const T u = value_as<T>(in[c]), v = value_as<T>(in[c + half]);
-        x[low] += u * cosine[c] + v * sine[c];
-        x[high] += v * cosine[c] - u * sine[c];
-        if (++low == features) low = 0;
-        if (++high == features) high = 0;
-      }
-    }
+    runs(
+        [=](int64_t at, const T* cosine, const T* sine, int64_t low, int64_t high, int64_t length) {
+          const S *first = a + at, *second = first + half;
+      // One after the other, as both may be the same features.
+#pragma GCC ivdep
+          for (int64_t i = 0; i < length; ++i)
+            x[low + i] += value_as<T>(first[i]) * cosine[i] + value_as<T>(second[i]) * sine[i];
+#pragma GCC ivdep
+          for (int64_t i = 0; i < length; ++i)
+            x[high + i] += value_as<T>(second[i]) * cosine[i] - value_as<T>(first[i]) * sine[i];
+        });
   }
 };
 

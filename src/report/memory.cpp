@@ -1,0 +1,53 @@
+#include "mora/report/memory.hpp"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+namespace mora {
+
+namespace {
+
+// What is resident now; 0 when the system does not say.
+size_t resident_memory() {
+  size_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+double mebibytes(size_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const ParameterStore& store, size_t activations) {
+  MemoryPlan plan{.activations = activations};
+  for (const Parameter& p : store.all()) {
+    if (p.training == Training::frozen) plan.weights += p.value.bytes();
+  }
+  plan.trained = 4 * store.values().bytes();
+  plan.rest = resident_memory() - std::min(resident_memory(), plan.total());
+  return plan;
+}
+
+std::string MemoryPlan::text() const {
+  char line[256];
+  std::snprintf(line, sizeof line,
+                "memory: %.1f MiB frozen weights, %.1f MiB trained ones with gradients and "
+                "moments, %.1f MiB activations, %.1f MiB program and data: %.1f MiB\n",
+                mebibytes(weights), mebibytes(trained), mebibytes(activations), mebibytes(rest),
+                mebibytes(total()));
+  return line;
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+}  // namespace mora
