@@ -65,20 +65,39 @@ TEST_CASE("eight micro-batches of one are one of eight, whatever their lengths a
   }
 }
 
-TEST_CASE("ten steps give the same bits for any number of threads, and every time") {
+// Methods with dropout where they have it, the last two with a merge every 20 steps.
+std::vector<TrainingSetup> dropping_setups() {
+  std::vector<TrainingSetup> setups;
+  for (AdapterKind kind : trained_kinds()) {
+    kind.config.lora_dropout = 0.1;
+    setups.push_back({.adapter = kind.config});
+  }
+  setups[0].adapter.lora_dropout = 0;  // full training has none
+  setups.push_back(setups[1]);
+  setups.back().adapter.use_dora = true;
+  for (const size_t merging : {1, 2}) {
+    setups.push_back(setups[merging]);
+    setups.back().restart.merge_steps = 20;
+    setups.back().model.restarts = true;
+  }
+  return setups;
+}
+
+TEST_CASE("fifty steps give the same bits for any number of threads, and every time") {
   const TinyExamples data(60);
-  for (const AdapterKind& kind : trained_kinds()) {
+  for (TrainingSetup setup : dropping_setups()) {
     for (const MatmulProvider provider : providers()) {
-      INFO(kind.name << ", provider " << static_cast<int>(provider));
+      setup.provider = provider;
       for (const char* dtype : {"fp32", "bf16"}) {
-        INFO(dtype);
+        INFO(setup.adapter.method << " " << setup.adapter.operation << ", provider "
+                                  << static_cast<int>(provider) << ", " << dtype);
         TrainConfig config = tiny_train_config(24);
         config.dtype = dtype;
         StateBytes expected;
-        for (const int threads : {1, 2, 3, 4, 1}) {
+        for (const int threads : {1, 2, 3, 4, 8, 1}) {
           const Threads guard(threads);
-          TinyTraining run({.adapter = kind.config, .provider = provider}, data, config);
-          run.steps(10);
+          TinyTraining run(setup, data, config);
+          run.steps(50);
           if (expected.empty()) expected = run.state();
           CHECK(run.state() == expected);
         }

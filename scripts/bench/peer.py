@@ -4,7 +4,8 @@
     {"model": CONFIG.json, "adapter": "full" | "lora" | "mora rotation" | "mora sharing", "r": 8, "sequences": 4,
      "length": 512, "dtype": "fp32" | "bf16 weights" | "bf16 autocast", "compile": false, "threads": 2, "steps": 6}
 
-With "lengths", a list of a batch's lengths, sequences are padded to the longest. Weights and tokens are random: speed
+With "give_up_seconds" it ends after a second step that took longer. With "lengths", a list of a batch's lengths,
+sequences are padded to the longest. Weights and tokens are random: speed
 does not depend on them. MoRA is written as plainly as its formula. Prints {"seconds": of each step, "tokens": useful
 ones of a step, "peak_memory_bytes", "first_step_seconds": from the start of the process}.
 """
@@ -107,6 +108,8 @@ def main():
         optimizer.zero_grad()
         seconds.append(time.time() - begin)
         first = first or time.time() - START
+        if len(seconds) == 2 and seconds[1] > job.get("give_up_seconds", math.inf):
+            break
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_memory_bytes": peak, "first_step_seconds": first}))
 

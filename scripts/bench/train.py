@@ -3,7 +3,9 @@
 
 Runs every case (or those whose names contain one of CASE) by mora-train and by peer.py in turn, both on the same model
 shape, tokens, precision and threads, and prints a table in Markdown; OUT keeps the runs and results.json. A case's peer
-runs in each of its ways (eager and torch.compile; bf16 weights and autocast) and the fastest counts.
+runs in each of its ways (eager and torch.compile; bf16 weights and autocast) and the fastest counts; a way whose second
+step takes twice the time of another way's ends there. Cases with recompute are ours alone: they stand beside the peer of
+the same case without.
 
     --threads N (all)   --steps N (8; the first two warm up)   --rounds N (2: each side runs so often, alternating)
     --build DIR (build)   --no-compile   --ours (without peers)
@@ -14,6 +16,7 @@ To be run by a Python that has torch, transformers and peft. "share" is the part
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
@@ -48,6 +51,12 @@ class Case:
     sequences: int = 4
     length: int = 512
     lengths: list = field(default_factory=list)
+    recompute: str = "none"
+
+    @property
+    def peer(self):
+        """What the peer computes."""
+        return (self.shape, self.adapter, self.dtype, self.r, self.sequences, self.length, *self.lengths)
 
     @property
     def tokens(self):
@@ -56,10 +65,12 @@ class Case:
 
 CASES = [
     *[Case(f"{a} r=8, 135M, 4 x 512, {d}", "135M", a, d) for d in ("fp32", "bf16") for a in ("lora", "mora rotation")],
-    *[Case(f"{a} r=128, 135M, 4 x 512, {d}", "135M", a, d, r=128)
-      for d in ("fp32", "bf16") for a in ("lora", "mora sharing")],
+    *[Case(f"lora r=8, 135M, 4 x 512, {d}, recompute block", "135M", "lora", d, recompute="block")
+      for d in ("fp32", "bf16")],
     *[Case(f"full, 60M, 8 x 256, {d}", "60M", "full", d, sequences=8, length=256) for d in ("fp32", "bf16")],
     *[Case(f"lora r=8, 135M, lengths 20 to 500, {d}", "135M", "lora", d, lengths=LENGTHS) for d in ("fp32", "bf16")],
+    *[Case(f"{a} r=128, 135M, 4 x 512, {d}", "135M", a, d, r=128)
+      for d in ("fp32", "bf16") for a in ("lora", "mora sharing")],
     *[Case(f"lora r=8, 20M, 1 x {n}, bf16", "20M", "lora", "bf16", sequences=1, length=n) for n in (256, 2048, 8192)],
 ]
 
@@ -100,6 +111,7 @@ def prepare_ours(out, case, steps):
         "adapter": adapter_of(case),
         "data": {"train_files": [data.name], "validation_files": [], "cache_dir": ""},
         "train": {"max_steps": steps, "learning_rate": 1e-4, "logging_steps": 1, "max_grad_norm": 1.0,
+                  "recompute": case.recompute,
                   "per_device_train_batch_size": 1 if packed else case.sequences},
         "eval": {"benchmarks": []},
     }
@@ -143,17 +155,18 @@ def peer_ways(args, dtype):
     return [(d, c) for d in dtypes for c in ([False] if args.no_compile else [False, True])]
 
 
-def run_peer(args, out, case, way):
+def run_peer(args, out, case, way, give_up_seconds):
     job = {"model": str(out / f"{case.shape}.json"), "adapter": case.adapter, "r": case.r, "sequences": case.sequences,
            "length": case.length, "lengths": case.lengths, "dtype": way[0], "compile": way[1], "threads": args.threads,
-           "steps": args.steps}
+           "steps": args.steps, "give_up_seconds": give_up_seconds}
     env = dict(os.environ, OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
     done = subprocess.run([sys.executable, str(ROOT / "scripts/bench/peer.py"), json.dumps(job)], env=env,
                           capture_output=True, text=True)
     if done.returncode != 0:
         return {"failed": done.stderr.strip().splitlines()[-1]}
     result = json.loads(done.stdout.splitlines()[-1])
-    result["tokens_per_second"] = result["tokens"] / statistics.median(result["seconds"][2:])
+    result["seconds_per_step"] = statistics.median(result["seconds"][2:] or result["seconds"][1:])
+    result["tokens_per_second"] = result["tokens"] / result["seconds_per_step"]
     return result
 
 
@@ -181,20 +194,23 @@ def median_of(runs):
             for key in ("tokens_per_second", "peak_memory_bytes", "first_step_seconds")}
 
 
-def measure(args, out, case):
+def measure(args, out, case, known_peers):
     write_shape(out, case.shape)
     config = prepare_ours(out, case, args.steps)
-    ways = [] if args.ours else peer_ways(args, case.dtype)
+    ways = [] if args.ours or case.recompute != "none" else peer_ways(args, case.dtype)
     ours, peers = [], {way: [] for way in ways}
+    best = math.inf  # seconds of a step
     for _ in range(args.rounds):
         ours.append(run_ours(args, config))
         for way in ways:
-            result = run_peer(args, out, case, way)
+            result = run_peer(args, out, case, way, 2 * best)
             if "failed" in result:
                 print(f"  {way} of the peer failed: {result['failed']}", file=sys.stderr)
             else:
                 peers[way].append(result)
-    peers = {way: median_of(runs) for way, runs in peers.items() if runs}
+                best = min(best, result["seconds_per_step"])
+    peers = {way: median_of(runs) for way, runs in peers.items() if runs} or known_peers.get(case.peer, {})
+    known_peers[case.peer] = peers
     result = {"case": case.name, "dtype": case.dtype, "flops_per_step": flops_per_step(args, config),
               "tokens": case.tokens, "ours": median_of(ours)}
     if peers:
@@ -240,11 +256,11 @@ def main():
           f"{args.threads} threads\n")
     print("| case | ours, tokens/s | peer, tokens/s | ratio | share | ours, MiB | of the peer's | first step, s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    results = []
+    results, known_peers = [], {}
     for case in CASES:
         if args.cases and not any(part in case.name for part in args.cases):
             continue
-        results.append(measure(args, out, case))
+        results.append(measure(args, out, case, known_peers))
         print(row(results[-1], ceiling), flush=True)
         (out / "results.json").write_text(json.dumps({"ceiling": ceiling, "results": results}, indent=1) + "\n")
 

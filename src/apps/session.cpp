@@ -98,8 +98,31 @@ void print(std::string_view text) {
   fail(ErrorKind::io, "cannot write to standard output: ", std::strerror(errno));
 }
 
+namespace {
+
+#if defined(__AVX512F__)
+#define MORA_VECTORS "AVX-512"
+#define MORA_VECTORS_ARE_THERE __builtin_cpu_supports("avx512f")
+#elif defined(__AVX2__)
+#define MORA_VECTORS "AVX2"
+#define MORA_VECTORS_ARE_THERE __builtin_cpu_supports("avx2")
+#else
+#define MORA_VECTORS "baseline"
+#define MORA_VECTORS_ARE_THERE true
+#endif
+
+void check_processor() {
+  if (MORA_VECTORS_ARE_THERE) return;
+  fail(ErrorKind::usage,
+       "this program was built for " MORA_VECTORS
+       ", which this processor has not; build it here, or with -DMORA_ARCH=x86-64-v3 (AVX2)");
+}
+
+}  // namespace
+
 int guarded(const char* program, int (*body)(int, char**), int argc, char** argv) {
   try {
+    check_processor();
     return body(argc, argv);
   } catch (const Error& e) {
     std::fprintf(stderr, "%s: %s\n", program, e.what());
@@ -118,7 +141,8 @@ int guarded(const char* program, int (*body)(int, char**), int argc, char** argv
 
 std::string version_text(const char* program) {
   return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen",
-             ", compiled by ",
+             ", " MORA_VECTORS " kernels, bf16 products ",
+             multiplies_bf16() ? "by the processor" : "in fp32", ", compiled by ",
 #ifdef __clang__
              "clang ",
 #else

@@ -1,8 +1,7 @@
 // Causal attention with a streaming softmax (Milakov & Gimelshein 2018; FlashAttention-2's loop
-// order): for a block of queries the keys of its segment are visited in blocks, so only a
-// kAttentionBlock^2 square of scores ever exists.
-//                                                       q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T,
-//                                                       H]
+// order): for a block of queries the keys of its segment are visited in blocks, so only kQueries *
+// kAttentionBlock scores ever exist.
+//                                         q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T, H]
 #include <algorithm>
 
 #include "backend/cpu/attention_bf16.hpp"
@@ -21,6 +20,8 @@ Prepared prepare_attention(const OpCall& call, MatmulProvider provider) {
 
 namespace {
 
+constexpr int64_t kQueries = 2 * kAttentionBlock;  // share a transposed block of keys
+
 template <class S>
 struct Forward {
   using T = Working<S>;
@@ -32,10 +33,10 @@ struct Forward {
   // Queries [begin, end) of one segment that starts at `start`, head h.
   void block(int64_t start, int64_t begin, int64_t end, int64_t h) const {
     const int64_t n = end - begin, head_dim = view.head_dim;
-    alignas(64) T queries[kAttentionBlock * kMaxHeadDim], keys[kMaxHeadDim * kAttentionBlock];
-    alignas(64) T sum[kAttentionBlock * kMaxHeadDim], scores[kAttentionBlock * kAttentionBlock];
+    alignas(64) T queries[kQueries * kMaxHeadDim], keys[kMaxHeadDim * kAttentionBlock];
+    alignas(64) T sum[kQueries * kMaxHeadDim], scores[kQueries * kAttentionBlock];
     typename AttentionView<S>::Room room;
-    StreamingSoftmax<T> softmax;
+    StreamingSoftmax<T, kQueries> softmax;
     std::fill(sum, sum + n * head_dim, T(0));
     view.scaled_queries(q, begin, n, h, queries);
     for (int64_t s = start; s < end; s += kAttentionBlock) {
@@ -79,7 +80,7 @@ void attention(const KernelArgs& args) {
   const auto* segment_start = ptr<const int32_t>(args.in[3]);
   auto* starts = static_cast<int32_t*>(args.scratch);
   const int64_t heads = forward.view.heads;
-  const int64_t blocks = find_query_blocks(segment_start, args.in[0].shape()[0], starts);
+  const int64_t blocks = find_query_blocks(segment_start, args.in[0].shape()[0], kQueries, starts);
   parallel_for(blocks * heads, [&](int64_t task) {
     const int64_t b = task / heads;
     forward.block(segment_start[starts[b]], starts[b], starts[b + 1], task % heads);

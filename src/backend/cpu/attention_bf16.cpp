@@ -9,7 +9,8 @@ namespace mora::cpu {
 
 namespace {
 
-constexpr int64_t kQueries = kAttentionBlock, kKeys = 2 * kAttentionBlock;
+// Larger than the blocks of fp32: each product is a call of the library.
+constexpr int64_t kQueries = 128, kKeys = 256;
 
 struct ForwardProducts {
   int64_t slots;
@@ -31,7 +32,7 @@ struct ForwardBf16 {
     alignas(64) bf16 queries[kQueries * kMaxHeadDim], rows[kKeys * kMaxHeadDim],
         weights[kQueries * kKeys];
     alignas(64) float scores[kQueries * kKeys], sum[kQueries * kMaxHeadDim];
-    StreamingSoftmax<float> softmax;
+    StreamingSoftmax<float, kQueries> softmax;
     copy_block(view.row(q, begin, h), view.width, n, kQueries, head_dim, queries);
     std::fill_n(sum, kQueries * head_dim, 0.0f);
     for (int64_t s = start; s < end; s += kKeys) {
@@ -41,7 +42,7 @@ struct ForwardBf16 {
       for (int64_t i = 0; i < n; ++i) {
         float* row = scores + i * kKeys;
         const int64_t visible = std::min(m, begin + i - s + 1);
-        for (int64_t j = 0; j < kKeys; ++j) row[j] *= view.scale;
+        for (int64_t j = 0; j < visible; ++j) row[j] *= view.scale;
         softmax.absorb(i, row, visible, kKeys, sum + i * head_dim, head_dim);
         for (int64_t j = 0; j < kKeys; ++j) weights[i * kKeys + j] = bf16(row[j]);
       }
@@ -100,7 +101,7 @@ void attention_bf16(const KernelArgs& args) {
   auto* starts = static_cast<int32_t*>(args.scratch);
   auto* scratch = static_cast<std::byte*>(args.scratch) + products.starts_bytes;
   const int64_t heads = forward.view.heads;
-  const int64_t blocks = find_query_blocks(segment_start, args.in[0].shape()[0], starts);
+  const int64_t blocks = find_query_blocks(segment_start, args.in[0].shape()[0], kQueries, starts);
   for_panels(blocks * heads, products.slots, [&](int64_t task, int64_t slot) {
     const int64_t b = task / heads;
     forward.block(segment_start[starts[b]], starts[b], starts[b + 1], task % heads, slot,

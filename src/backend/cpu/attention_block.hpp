@@ -23,13 +23,13 @@ inline void check_head_dim(const OpCall& call) {
 }
 
 // The softmax of a block of queries over keys that come in blocks.
-template <class T>
+template <class T, int64_t kQueries>
 struct StreamingSoftmax {
-  T largest[kAttentionBlock], total[kAttentionBlock];
+  T largest[kQueries], total[kQueries];
 
   StreamingSoftmax() {
-    std::fill_n(largest, kAttentionBlock, -std::numeric_limits<T>::infinity());
-    std::fill_n(total, kAttentionBlock, T(0));
+    std::fill_n(largest, kQueries, -std::numeric_limits<T>::infinity());
+    std::fill_n(total, kQueries, T(0));
   }
 
   // Turns the next m scores of query i, of which the first `visible` count, into weights relative

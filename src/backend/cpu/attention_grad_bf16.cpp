@@ -11,7 +11,7 @@ namespace mora::cpu {
 
 namespace {
 
-constexpr int64_t kBlock = kAttentionBlock;
+constexpr int64_t kBlock = 128;  // as in attention_bf16.cpp, larger than that of fp32
 
 struct BackwardProducts {
   int64_t slots;

@@ -51,7 +51,7 @@ inline void column(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 template <class T, int kVecs>
 inline void panel(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k,
                   Store store_as) {
-  constexpr int kRows = 6;
+  constexpr int kRows = 8;  // divides the blocks: a rest of few rows waits for its own sums
   int64_t i = 0;
   auto at = [&](int64_t row) { return Strided<T>{a.data + row * a.row, a.row, a.col}; };
   for (; i + kRows <= m; i += kRows)

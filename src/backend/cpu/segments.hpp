@@ -19,13 +19,13 @@ inline int64_t find_segments(const int32_t* segment_start, int64_t tokens, int32
   return count;
 }
 
-// Writes the first query of each block to `starts` (room for tokens + 1): no block crosses a
-// segment.
-inline int64_t find_query_blocks(const int32_t* segment_start, int64_t tokens, int32_t* starts) {
+// Writes the first query of each block of at most `size` to `starts` (room for tokens + 1): no
+// block crosses a segment.
+inline int64_t find_query_blocks(const int32_t* segment_start, int64_t tokens, int64_t size,
+                                 int32_t* starts) {
   int64_t count = 0;
   for (int64_t t = 0; t < tokens; ++t) {
-    if (t == 0 || (t - segment_start[t]) % kAttentionBlock == 0)
-      starts[count++] = static_cast<int32_t>(t);
+    if (t == 0 || (t - segment_start[t]) % size == 0) starts[count++] = static_cast<int32_t>(t);
   }
   starts[count] = static_cast<int32_t>(tokens);
   return count;
