@@ -39,7 +39,7 @@ const std::map<OpId, Activations>& activations() {
                                                     {OpId::linear_cross_entropy, {{0}, {0, 1}}},
                                                     {OpId::dropout, {{0}}},
                                                     {OpId::fold, {{0}}},
-                                                    {OpId::unfold, {{0}}},
+                                                    {OpId::unfold, {{0, 1}}},
                                                     {OpId::resize, {{0}}},
                                                     {OpId::permute, {{0}}},
                                                     {OpId::rotate_blocks, {{0}}},

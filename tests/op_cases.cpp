@@ -183,6 +183,8 @@ void wrong_train_calls(Calls& out) {
   wrong(out, OpId::fold, "rank", FoldAttrs{4, Grouping::strided, Padding::none}, {floats({8})});
   wrong(out, OpId::fold, "padding", padded, {h});
   wrong(out, OpId::unfold, "size", none, {h});
+  wrong(out, OpId::unfold, "addend", FoldAttrs{4, Grouping::strided, Padding::none},
+        {floats({2, 3}), floats({2, 3})});
   wrong(out, OpId::resize, "size", ResizeAttrs{0}, {h});
   wrong(out, OpId::permute, "order", PermuteAttrs{}, {h, whole({7})});
   wrong(out, OpId::permute, "order of floats", PermuteAttrs{}, {h, floats({8})});

@@ -108,6 +108,19 @@ void fold_cases(Cases& out, int64_t tokens, int64_t features, int64_t groups) {
            return {reference::unfold(in[0], groups, up)};
          },
          .wrt = {0}});
+    OpCase sum = out.back();
+    sum.label += ", addend";
+    sum.in.push_back({{tokens, features}, normal()});
+    sum.build = [up](std::span<const Var> in) -> std::vector<Var> {
+      return {unfold(in[0], up, in[1])};
+    };
+    sum.reference = [up, groups](const Arrays& in) -> Arrays {
+      Array y = reference::unfold(in[0], groups, up);
+      for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i];
+      return {y};
+    };
+    sum.wrt = {0, 1};
+    out.push_back(std::move(sum));
   }
   out.push_back({.op = OpId::resize,
                  .label = str(tokens, " tokens, ", features, " to ", groups),

@@ -7,8 +7,7 @@ namespace mora {
 
 namespace {
 
-std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
-  check_count(in, 1, 1);
+Type folded(std::span<const Type> in, const Attrs& attrs) {
   const auto a = attrs.as<FoldAttrs>();
   check_activation(in[0], "x");
   check(in[0].shape.rank() == 2, "x must be a matrix, got ", in[0]);
@@ -16,7 +15,19 @@ std::vector<Type> infer(std::span<const Type> in, const Attrs& attrs) {
         a.size);
   check(a.padding == Padding::none || a.grouping == Grouping::strided,
         "contiguous groups need no padding, got it for ", in[0].shape, " to ", a.size);
-  return {{in[0].dtype, in[0].shape.with_last(a.size)}};
+  return {in[0].dtype, in[0].shape.with_last(a.size)};
+}
+
+std::vector<Type> infer_fold(std::span<const Type> in, const Attrs& attrs) {
+  check_count(in, 1, 1);
+  return {folded(in, attrs)};
+}
+
+std::vector<Type> infer_unfold(std::span<const Type> in, const Attrs& attrs) {
+  check_count(in, 1, 2);
+  const Type out = folded(in, attrs);
+  if (in.size() == 2) check_type(in[1], out, "c");
+  return {out};
 }
 
 std::vector<Var> vjp_fold(const VjpArgs& g) {
@@ -28,7 +39,9 @@ std::vector<Var> vjp_fold(const VjpArgs& g) {
 std::vector<Var> vjp_unfold(const VjpArgs& g) {
   auto attrs = g.node.attrs.as<FoldAttrs>();
   attrs.size = g.in[0].shape().last();
-  return {fold(g.dout[0], attrs)};
+  std::vector<Var> din(g.in.size(), g.dout[0]);  // that of c
+  din[0] = fold(g.dout[0], attrs);
+  return din;
 }
 
 std::vector<Type> infer_resize(std::span<const Type> in, const Attrs& attrs) {
@@ -47,9 +60,13 @@ std::vector<Var> vjp_resize(const VjpArgs& g) {
 }  // namespace
 
 const Op op_records::fold{
-    .name = "fold", .id = static_cast<int>(OpId::fold), .infer = infer, .vjp = vjp_fold};
-const Op op_records::unfold{
-    .name = "unfold", .id = static_cast<int>(OpId::unfold), .infer = infer, .vjp = vjp_unfold};
+    .name = "fold", .id = static_cast<int>(OpId::fold), .infer = infer_fold, .vjp = vjp_fold};
+const Op op_records::unfold{.name = "unfold",
+                            .id = static_cast<int>(OpId::unfold),
+                            .infer = infer_unfold,
+                            .vjp = vjp_unfold,
+                            .inplace = 1,
+                            .addend = 1};
 const Op op_records::resize{.name = "resize",
                             .id = static_cast<int>(OpId::resize),
                             .infer = infer_resize,
@@ -58,8 +75,8 @@ const Op op_records::resize{.name = "resize",
 Var fold(Var x, const FoldAttrs& attrs) {
   return emit(op_records::fold, attrs, x)[0];
 }
-Var unfold(Var z, const FoldAttrs& attrs) {
-  return emit(op_records::unfold, attrs, z)[0];
+Var unfold(Var z, const FoldAttrs& attrs, Var c) {
+  return c ? emit(op_records::unfold, attrs, z, c)[0] : emit(op_records::unfold, attrs, z)[0];
 }
 Var resize(Var x, const ResizeAttrs& attrs) {
   return emit(op_records::resize, attrs, x)[0];

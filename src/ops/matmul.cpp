@@ -82,6 +82,7 @@ const Op op_records::matmul{.name = "matmul",
                             .infer = infer,
                             .vjp = vjp,
                             .inplace = 2,
+                            .addend = 2,
                             .flops = flops};
 
 Var matmul(Var a, Var b, const MatmulOptions& o) {

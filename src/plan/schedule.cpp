@@ -58,9 +58,10 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   return steps;
 }
 
-// Rewrites add(x, a*b) and `target += a*b` as one product with an addend. The sum stays where the
-// addition stood, as x may be made after a*b; the update moves to where the product stood, so that
-// a and b live no longer than before.
+// Rewrites add(x, f(a, b)) as f with x for its addend, for the operations that take one, and
+// `target += a*b` as a product with an addend. The sum stays where the addition stood, as x may be
+// made after f(a, b); the update moves to where the product stood, so that a and b live no longer
+// than before.
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
@@ -89,20 +90,20 @@ class Fuser {
   }
 
  private:
-  // The step of a product without addend whose result only this use reads.
-  std::optional<size_t> lone_product(int value, const std::vector<uint8_t>& gone) const {
+  // The step that made a value which only this use reads, if it could take an addend and has none.
+  std::optional<size_t> lone_maker(int value, const std::vector<uint8_t>& gone) const {
     const auto& maker = maker_[static_cast<size_t>(value)];
     if (!maker || gone[*maker] || uses_[static_cast<size_t>(value)] != 1) return std::nullopt;
     const PlannedStep& step = steps_[*maker];
-    const bool plain = is(step, OpId::matmul) && step.in.size() == 2 && step.bound_output < 0;
-    return plain ? maker : std::nullopt;
+    const bool free = static_cast<int>(step.in.size()) == step.op->addend;
+    return free && step.bound_output < 0 ? maker : std::nullopt;
   }
 
-  // Does a step between `product` and `user` change memory that the product reads?
-  bool updated_between(size_t product, size_t user) const {
-    const std::vector<int>& read = steps_[product].in;
+  // Does a step between `maker` and `user` change memory that the maker reads?
+  bool updated_between(size_t maker, size_t user) const {
+    const std::vector<int>& read = steps_[maker].in;
     auto reads = [&](int value) { return std::ranges::find(read, value) != read.end(); };
-    for (size_t s = product + 1; s < user; ++s) {
+    for (size_t s = maker + 1; s < user; ++s) {
       const PlannedStep& step = steps_[s];
       if (step.bound_output >= 0 && reads(step.bound_output)) return true;
       for (size_t i = 0; i < step.in.size(); ++i) {
@@ -115,18 +116,28 @@ class Fuser {
   void fuse_add(size_t s, std::vector<uint8_t>& gone) {
     PlannedStep& step = steps_[s];
     for (const size_t side : {size_t{1}, size_t{0}}) {
-      const auto product = lone_product(step.in[side], gone);
+      const auto maker = lone_maker(step.in[side], gone);
       const size_t other = 1 - side;
       const DType sum = graph_.value(step.out[0]).type.dtype;
-      if (!product || updated_between(*product, s) || step.in_types[other].dtype != sum) continue;
-      const PlannedStep& p = steps_[*product];
-      auto attrs = p.attrs.as<MatmulAttrs>();
-      attrs.out = sum;  // a product in bf16 is added to f32 unrounded
-      step.op = p.op;
+      if (!maker || updated_between(*maker, s) || step.in_types[other].dtype != sum) continue;
+      const PlannedStep& made = steps_[*maker];
+      const bool product = is(made, OpId::matmul);
+      if (!product && step.in_types[side].dtype != sum) continue;
+      Attrs attrs = made.attrs;
+      if (product) {  // one in bf16 is added to f32 unrounded
+        auto options = attrs.as<MatmulAttrs>();
+        options.out = sum;
+        attrs = options;
+      }
+      std::vector<int> in = made.in;
+      std::vector<Type> in_types = made.in_types;
+      in.push_back(step.in[other]);
+      in_types.push_back(step.in_types[other]);
+      step.op = made.op;
       step.attrs = attrs;
-      step.in = {p.in[0], p.in[1], step.in[other]};
-      step.in_types = {p.in_types[0], p.in_types[1], step.in_types[other]};
-      gone[*product] = 1;
+      step.in = std::move(in);
+      step.in_types = std::move(in_types);
+      gone[*maker] = 1;
       return;
     }
   }
@@ -135,8 +146,9 @@ class Fuser {
   void fuse_accumulate(size_t s, std::vector<uint8_t>& gone) {
     const PlannedStep& step = steps_[s];
     const int target = step.in[0];
-    const auto product = lone_product(step.in[1], gone);
-    if (!product || uses_[static_cast<size_t>(target)] != 1) return;
+    const auto product = lone_maker(step.in[1], gone);
+    if (!product || !is(steps_[*product], OpId::matmul)) return;
+    if (uses_[static_cast<size_t>(target)] != 1) return;
     PlannedStep& p = steps_[*product];
     p.in.push_back(target);
     p.in_types.push_back(step.in_types[0]);

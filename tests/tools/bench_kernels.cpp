@@ -192,7 +192,8 @@ const Case kCases[] = {
     {"sharing",
      [](Bench& b) {
        b.keep(fold(b.activation({kTokens, kInner}), fold_attrs(kRHat)));
-       b.keep(unfold(b.activation({kTokens, kRHat}), fold_attrs(kInner)));
+       b.keep(unfold(b.activation({kTokens, kRHat}), fold_attrs(kInner),
+                     b.activation({kTokens, kInner})));
      }},
     {"rotation",
      [](Bench& b) {

@@ -72,6 +72,7 @@ struct Op {
   std::vector<Var> (*vjp)(const VjpArgs&) =
       nullptr;       // one Var per input, empty where not wanted; null: none exists
   int inplace = -1;  // output 0 may take over the memory of this input
+  int addend = -1;   // its last input, which may be missing: what is added to output 0
   uint32_t mutates =
       0;  // bit i: the kernel updates the bound input i; such a node is never dead code
   CountFlops flops = nullptr;  // null: memory's speed decides, not arithmetic's

@@ -86,9 +86,9 @@ CrossEntropy linear_cross_entropy(Var h, Var w, Var labels, Var weights);
 Var dropout(Var x, Var step, const DropoutAttrs& attrs);
 
 Var fold(Var x, const FoldAttrs& attrs);  // [T, N] -> [T, R]: sums of the groups
-Var unfold(Var z,
-           const FoldAttrs&
-               attrs);  // [T, R] -> [T, N]: every member gets its group's value; fold's transpose
+// [T, R] -> [T, N]: every member gets its group's value; fold's transpose. c is added, if it is
+// there.
+Var unfold(Var z, const FoldAttrs& attrs, Var c = {});
 Var resize(Var x, const ResizeAttrs& attrs);  // [T, N] -> [T, size]: cut, or extended by zeros
 
 // Features in another order, some negated. x: [T, N]; order: [N] i32, a permutation p with signs s:

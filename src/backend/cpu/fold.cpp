@@ -1,7 +1,7 @@
 // fold, unfold and resize: sums over groups of features, their transpose, and cutting or extending
 // by zeros.
-//   fold:   z[t, c] = sum of x[t, p mod N] over extended positions p with group(p) = c       x: [T,
-//   N]  z: [T, R] unfold: y[t, p mod N] += z[t, group(p)] z: [T, R]  y: [T, N]
+//   fold:   z[t, c] = sum of x[t, p mod N] over extended positions p with group(p) = c
+//   unfold: y[t, p mod N] += z[t, group(p)], plus c[t, :]             x, y, c: [T, N]  z: [T, R]
 #include <algorithm>
 
 #include "backend/cpu/row_sums.hpp"
@@ -51,11 +51,12 @@ void fold(const KernelArgs& args) {
   using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
   const int64_t features = args.in[0].shape().last(), groups = attrs.size;
-  each_summed_row<S>(args, [&](const S* x, T* z) {
+  each_summed_row<S>(args, nullptr, [&](const S* x, T* z) {
     std::fill_n(z, groups, T(0));
     runs(features, groups, attrs,
          [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
            if (step == 1) {
+#pragma GCC ivdep
              for (int64_t i = 0; i < length; ++i) z[group + i] += value_as<T>(x[feature + i]);
            } else {
              for (int64_t i = 0; i < length; ++i) z[group] += value_as<T>(x[feature + i]);
@@ -69,11 +70,13 @@ void unfold(const KernelArgs& args) {
   using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
   const int64_t features = attrs.size, groups = args.in[0].shape().last();
-  each_summed_row<S>(args, [&](const S* z, T* y) {
+  const S* addend = args.in.size() == 2 ? ptr<const S>(args.in[1]) : nullptr;
+  each_summed_row<S>(args, addend, [&](const S* z, T* y) {
     std::fill_n(y, features, T(0));
     runs(features, groups, attrs,
          [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
            if (step == 1) {
+#pragma GCC ivdep
              for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group + i]);
            } else {
              for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group]);
