@@ -93,6 +93,19 @@ TEST_CASE("with MoRA no input of a linear layer lives into the backward pass") {
   }
 }
 
+TEST_CASE("what MoRA's groups share is added straight to the layer's output") {
+  const PlannedTraining training(adapter_kind("mora", "sharing").config);
+  int64_t sums = 0;
+  for (const plan::PlannedStep& step : training.schedule.steps) {
+    if (!step.node->scope.ends_with("_proj")) continue;  // the forward pass of linear layers
+    CHECK(step.op->name != "add");
+    if (step.op->name != "unfold") continue;
+    CHECK(step.in.size() == 2);
+    ++sums;
+  }
+  CHECK(sums == 2 * 7);
+}
+
 TEST_CASE("with LoRA they do, as its gradient needs them: the test above can fail") {
   const PlannedTraining training(adapter_kind("lora").config);
   for (const int value : training.linear_inputs()) {
