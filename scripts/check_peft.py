@@ -67,11 +67,12 @@ def train(model_dir, folder, adapter):
     return folder / "adapter"
 
 
-def compare(what, model_dir, model, ids, adapter, work, largest=1e-4):
-    """Whether our programs and the model agree, to this part of the largest logit and in every greedy token."""
+def compare(what, model_dir, model, ids, adapter, work, largest=1e-4, options=()):
+    """Whether our programs (mora-check-model with these options) and the model agree, to this part of the largest
+    logit and in every greedy token."""
     golden = work / "golden.safetensors"
     write_safetensors(golden, golden_of(model, ids), command="check_peft.py")
-    command = [BUILD / "mora-check-model", model_dir, golden]
+    command = [BUILD / "mora-check-model", *options, model_dir, golden]
     done = subprocess.run(command + ([adapter] if adapter else []), capture_output=True, text=True)
     print(f"{what}: {done.stdout or done.stderr}", end="", flush=True)
     found = re.search(r"relative difference (\S+);", done.stdout)

@@ -41,10 +41,10 @@ double logits_error(const SafetensorsFile& golden, const Tensor& logits) {
 
 ModelParity compare_with_golden(const std::filesystem::path& folder,
                                 const std::filesystem::path& golden_file,
-                                const std::filesystem::path& adapter) {
+                                const std::filesystem::path& adapter, DType working) {
   const SafetensorsFile golden(golden_file);
   const LlamaConfig config = read_llama_config(folder / "config.json");
-  ParameterStore store;
+  ParameterStore store(working, working);
   Llama model(config, store, Training::frozen);
   if (!adapter.empty()) attach_adapters(read_adapter_config(adapter), store, model.linears());
   store.allocate();

@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "mora/core/dtype.hpp"
+
 namespace mora::testing {
 
 struct ModelParity {
@@ -13,9 +15,11 @@ struct ModelParity {
 };
 
 // `folder` is a Hugging Face model, `adapter` the folder of one for it, or empty; `golden` is a
-// file of tests/golden/make_model_goldens.py. Error when any cannot be read.
+// file of tests/golden/make_model_goldens.py; `working` is what is computed in, f32 or f64. Error
+// when any cannot be read.
 ModelParity compare_with_golden(const std::filesystem::path& folder,
                                 const std::filesystem::path& golden,
-                                const std::filesystem::path& adapter = {});
+                                const std::filesystem::path& adapter = {},
+                                DType working = DType::f32);
 
 }  // namespace mora::testing

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "mora/autograd/grad.hpp"
+#include "mora/report/profile.hpp"
 #include "plan/schedule.hpp"
 #include "tiny_llama.hpp"
 #include "train/step_graph.hpp"
@@ -122,6 +123,19 @@ TEST_CASE("only what a gradient reads is computed again") {
   adapter.target_modules = {"1.mlp.down_proj"};
   const PlannedStepOfTraining last(adapter, 64, {.recompute = Recompute::block});
   CHECK(last.again("layers.0.") == 0);
+}
+
+TEST_CASE("a profile tells what is computed again, under the module it belongs to") {
+  TinyExamples data(12);
+  const Batch batch = batch_of(data);
+  PlannedStepOfTraining step({}, batch.capacity(), {.recompute = Recompute::block});
+  step.micro.batch.fill(batch, 1 / batch.weight_sum);
+  Profile profile;
+  step.plan.trace([&](const StepRun& run) { profile.add(run); });
+  CHECK(profile.by_op().at("attention").runs == 2);
+  CHECK(profile.by_op().at("attention (again)").runs == 2);
+  for (const auto& [module, cost] : profile.by_module())
+    CHECK(module.find("recomputed") == std::string::npos);
 }
 
 TEST_CASE("a region cannot hold another, nor what changes memory") {

@@ -126,7 +126,7 @@ void check_each_checkpoint(const Method& method) {
     fs::copy_file(place / "whole/metrics.jsonl", place / "run/metrics.jsonl");
     for (size_t i = 0; i < kept; ++i)
       fs::copy(checkpoints[i], place / "run/checkpoints" / checkpoints[i].filename());
-    const Finished resumed = place.train({"--resume", "engine.threads=1"});
+    const Finished resumed = place.train({"--resume", "engine.threads=1", "train.recompute=block"});
     REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
     CHECK(resumed.err.find("going on after step ") != std::string::npos);
     check_same_run(place / "run", place / "whole", method.weights);

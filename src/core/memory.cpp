@@ -83,4 +83,9 @@ size_t available_memory() {
   return std::min(system, left_by_control_groups());
 }
 
+size_t resident_memory() {
+  const size_t kibibytes = number_after("/proc/self/status", "VmRSS:");
+  return kibibytes == SIZE_MAX ? 0 : kibibytes * 1024;
+}
+
 }  // namespace mora

@@ -91,21 +91,20 @@ void ParameterStore::allocate_trained() {
 void ParameterStore::allocate() {
   require_memory(bytes());
   allocate_trained();
-  size_t bytes = 0;
-  auto place = [&](const Parameter& p) {
-    constexpr size_t kAlign = 64;
-    const size_t offset = bytes;
-    bytes += (Type{stored_type(p), p.shape}.bytes() + kAlign - 1) / kAlign * kAlign;
-    return offset;
-  };
-  for (const Parameter& p : parameters_) {
-    if (p.training == Training::frozen) place(p);
-  }
-  frozen_ = Buffer(bytes, Fill::none);
-  bytes = 0;
+  std::vector<Parameter*> frozen;
   for (Parameter& p : parameters_) {
-    if (p.training == Training::trained) continue;
-    p.value = {static_cast<std::byte*>(frozen_.data()) + place(p), {stored_type(p), p.shape}};
+    if (p.training == Training::frozen) frozen.push_back(&p);
+  }
+  auto room = [&](const Parameter* p) {  // whole cache lines
+    return (Type{stored_type(*p), p->shape}.bytes() + 63) / 64 * 64;
+  };
+  size_t total = 0;
+  for (const Parameter* p : frozen) total += room(p);
+  frozen_ = Buffer(total, Fill::none);
+  auto* at = static_cast<std::byte*>(frozen_.data());
+  for (Parameter* p : frozen) {
+    p->value = {at, {stored_type(*p), p->shape}};
+    at += room(p);
   }
 }
 

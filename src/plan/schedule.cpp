@@ -120,23 +120,20 @@ class Fuser {
       const size_t other = 1 - side;
       const DType sum = graph_.value(step.out[0]).type.dtype;
       if (!maker || updated_between(*maker, s) || step.in_types[other].dtype != sum) continue;
-      const PlannedStep& made = steps_[*maker];
-      const bool product = is(made, OpId::matmul);
-      if (!product && step.in_types[side].dtype != sum) continue;
-      Attrs attrs = made.attrs;
-      if (product) {  // one in bf16 is added to f32 unrounded
-        auto options = attrs.as<MatmulAttrs>();
-        options.out = sum;
-        attrs = options;
+      PlannedStep fused = steps_[*maker];
+      if (is(fused, OpId::matmul)) {  // a product in bf16 is added to f32 unrounded
+        auto attrs = fused.attrs.as<MatmulAttrs>();
+        attrs.out = sum;
+        fused.attrs = attrs;
+      } else if (step.in_types[side].dtype != sum) {
+        continue;
       }
-      std::vector<int> in = made.in;
-      std::vector<Type> in_types = made.in_types;
-      in.push_back(step.in[other]);
-      in_types.push_back(step.in_types[other]);
-      step.op = made.op;
-      step.attrs = attrs;
-      step.in = std::move(in);
-      step.in_types = std::move(in_types);
+      fused.in.push_back(step.in[other]);
+      fused.in_types.push_back(step.in_types[other]);
+      fused.out = step.out;
+      fused.read = step.read;
+      fused.node = step.node;
+      step = std::move(fused);
       gone[*maker] = 1;
       return;
     }

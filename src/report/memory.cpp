@@ -1,22 +1,15 @@
 #include "mora/report/memory.hpp"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
+
+#include "core/memory.hpp"
 
 namespace mora {
 
 namespace {
-
-// What is resident now; 0 when the system does not say.
-size_t resident_memory() {
-  size_t pages = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> pages >> resident;
-  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
 
 double mebibytes(size_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
@@ -30,7 +23,8 @@ MemoryPlan plan_memory(const ParameterStore& store, size_t activations) {
     if (p.training == Training::frozen) plan.weights += p.value.bytes();
   }
   plan.trained = 4 * store.values().bytes();
-  plan.rest = resident_memory() - std::min(resident_memory(), plan.total());
+  const size_t resident = resident_memory();
+  plan.rest = resident - std::min(resident, plan.total());
   return plan;
 }
 

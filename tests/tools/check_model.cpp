@@ -1,18 +1,24 @@
-// mora-check-model MODEL_DIR GOLDEN [ADAPTER_DIR]: compares a model, with an adapter if one is
-// given, with the numbers that transformers computed for it (tests/golden/make_model_goldens.py);
-// exit code 1 when they differ.
+// mora-check-model [--f64] MODEL_DIR GOLDEN [ADAPTER_DIR]: compares a model, with an adapter if one
+// is given, with the numbers that transformers computed for it
+// (tests/golden/make_model_goldens.py), computing in f32 or f64; exit code 1 when they differ.
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "model_parity.hpp"
 #include "mora/core/error.hpp"
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 3 && argc != 4) {
-      mora::fail(mora::ErrorKind::usage, "usage: mora-check-model MODEL_DIR GOLDEN [ADAPTER_DIR]");
+    std::vector<std::string> paths(argv + 1, argv + argc);
+    const bool wide = std::erase(paths, "--f64") > 0;
+    if (paths.size() != 2 && paths.size() != 3) {
+      mora::fail(mora::ErrorKind::usage,
+                 "usage: mora-check-model [--f64] MODEL_DIR GOLDEN [ADAPTER_DIR]");
     }
-    const mora::testing::ModelParity p =
-        mora::testing::compare_with_golden(argv[1], argv[2], argc == 4 ? argv[3] : "");
+    paths.resize(3);
+    const mora::testing::ModelParity p = mora::testing::compare_with_golden(
+        paths[0], paths[1], paths[2], wide ? mora::DType::f64 : mora::DType::f32);
     std::printf(
         "logits over %lld tokens: largest relative difference %.2g; greedy: %lld of %lld "
         "tokens equal\n",

@@ -18,7 +18,7 @@ struct MemoryPlan {
   size_t rest = 0;         // the program, the tokenizer, data
 
   size_t total() const { return weights + trained + activations + rest; }
-  std::string text() const;  // "memory: 257.0 MiB weights, ..."
+  std::string text() const;  // "memory: 257.0 MiB frozen weights, ...", a line
 };
 
 // When all of it has been allocated and filled.

@@ -6,7 +6,7 @@
 
 namespace mora::cpu {
 
-constexpr int64_t kAttentionBlock = 64;  // queries, and keys, handled at once
+constexpr int64_t kAttentionBlock = 64;  // keys, and queries in the gradient, handled at once
 
 // Writes the first token of each segment to `starts` (room for tokens + 1) and returns the number
 // of segments; starts[count] = tokens. A new segment begins where segment_start[t] = t.
