@@ -26,25 +26,27 @@ constexpr double kBound = 1e-2;
 // Which inputs of an operation's cases are activations; several ways where types may differ.
 using Activations = std::vector<std::vector<size_t>>;
 const std::map<OpId, Activations>& activations() {
-  static const std::map<OpId, Activations> table = {{OpId::matmul, {{0, 2}, {0, 1, 2}}},
-                                                    {OpId::add, {{0, 1}, {1}}},
-                                                    {OpId::add_row, {{0}}},
-                                                    {OpId::sum_rows, {{0}}},
-                                                    {OpId::scale_by, {{0}}},
-                                                    {OpId::rope, {{0}}},
-                                                    {OpId::swiglu, {{0, 1}}},
-                                                    {OpId::swiglu_grad, {{0, 1, 2}}},
-                                                    {OpId::attention, {{0, 1, 2}}},
-                                                    {OpId::attention_grad, {{0, 1, 2, 4}}},
-                                                    {OpId::linear_cross_entropy, {{0}, {0, 1}}},
-                                                    {OpId::dropout, {{0}}},
-                                                    {OpId::fold, {{0}}},
-                                                    {OpId::unfold, {{0, 1}}},
-                                                    {OpId::resize, {{0}}},
-                                                    {OpId::permute, {{0}}},
-                                                    {OpId::rotate_blocks, {{0}}},
-                                                    {OpId::dora, {{0, 1}}},
-                                                    {OpId::dora_grad, {{0, 1, 4}}}};
+  static const std::map<OpId, Activations> table = {
+      {OpId::matmul, {{0, 2}, {0, 1, 2}}},
+      {OpId::matmul_sum, {{0, 2, 4}, {0, 1, 2, 4}, {0, 1, 2, 3, 4}}},
+      {OpId::add, {{0, 1}, {1}}},
+      {OpId::add_row, {{0}}},
+      {OpId::sum_rows, {{0}}},
+      {OpId::scale_by, {{0}}},
+      {OpId::rope, {{0}}},
+      {OpId::swiglu, {{0, 1}}},
+      {OpId::swiglu_grad, {{0, 1, 2}}},
+      {OpId::attention, {{0, 1, 2}}},
+      {OpId::attention_grad, {{0, 1, 2, 4}}},
+      {OpId::linear_cross_entropy, {{0}, {0, 1}}},
+      {OpId::dropout, {{0}}},
+      {OpId::fold, {{0}}},
+      {OpId::unfold, {{0, 1}}},
+      {OpId::resize, {{0}}},
+      {OpId::permute, {{0}}},
+      {OpId::rotate_blocks, {{0}}},
+      {OpId::dora, {{0, 1}}},
+      {OpId::dora_grad, {{0, 1, 4}}}};
   return table;
 }
 
@@ -80,12 +82,19 @@ Computed compute(const OpCase& c, const std::vector<DType>& stored, MatmulProvid
   return computed;
 }
 
+// automatic: AMX where the processor has it.
+std::vector<MatmulProvider> providers() {
+  std::vector<MatmulProvider> list = {MatmulProvider::automatic, MatmulProvider::eigen};
+  if (has_onednn()) list.push_back(MatmulProvider::onednn);
+  return list;
+}
+
 TEST_CASE("every operation on activations agrees with the double reference, at any thread count") {
   size_t covered = 0;
   for (const OpCase& c : op_cases()) {
     if (!activations().contains(c.op) || has_f16(c)) continue;
     for (const std::vector<size_t>& narrow : activations().at(c.op)) {
-      for (const MatmulProvider provider : {MatmulProvider::automatic, MatmulProvider::eigen}) {
+      for (const MatmulProvider provider : providers()) {
         INFO(name_of(c), ", ", narrow.size(), " inputs in bf16, provider ",
              static_cast<int>(provider));
         const std::vector<DType> stored = types(c, narrow);

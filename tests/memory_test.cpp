@@ -20,7 +20,7 @@ struct Memory {
 Memory memory_of(const TemporaryFolder& folder, std::vector<std::string> settings) {
   std::vector<std::string> arguments = {"--config", "config.json"};
   for (const char* common :
-       {"data.pairs=220", "train.per_device_train_batch_size=220", "train.max_steps=2",
+       {"data.pairs=440", "train.per_device_train_batch_size=440", "train.max_steps=2",
         "train.save_steps=0", "train.save_at=[]", "eval.num_samples=1", "engine.threads=2"})
     settings.emplace_back(common);
   for (std::string& setting : settings) {

@@ -117,7 +117,7 @@ void wrong(Calls& out, OpId id, const std::string& label, const Attrs& attrs,
 }
 
 void wrong_model_calls(Calls& out) {
-  const MatmulAttrs plain{}, tb{.tb = Transpose::yes};
+  const MatmulAttrs plain{}, tb{.term = {.tb = Transpose::yes}};
   wrong(out, OpId::matmul, "inner dimensions", plain, {floats({2, 3}), floats({4, 5})});
   wrong(out, OpId::matmul, "inner dimensions, tb", tb, {floats({2, 3}), floats({3, 5})});
   wrong(out, OpId::matmul, "addend", plain, {floats({2, 3}), floats({3, 5}), floats({5})});
@@ -127,6 +127,18 @@ void wrong_model_calls(Calls& out) {
         {narrow({2, 3}), {{3, 5}, normal(), Storage::f16}});
   wrong(out, OpId::matmul, "result in bf16 of f32", MatmulAttrs{.out = DType::bf16},
         {floats({2, 3}), floats({3, 5})});
+  const MatmulSumAttrs sum{};
+  wrong(out, OpId::matmul_sum, "one product", sum, {floats({2, 3}), floats({3, 5})});
+  wrong(out, OpId::matmul_sum, "inner dimensions", sum,
+        {floats({2, 3}), floats({3, 5}), floats({2, 4}), floats({3, 5})});
+  wrong(out, OpId::matmul_sum, "columns", sum,
+        {floats({2, 3}), floats({3, 5}), floats({2, 4}), floats({4, 6})});
+  wrong(out, OpId::matmul_sum, "rows", sum,
+        {floats({2, 3}), floats({3, 5}), floats({1, 4}), floats({4, 5})});
+  wrong(out, OpId::matmul_sum, "types", sum,
+        {floats({2, 3}), floats({3, 5}), narrow({2, 4}), floats({4, 5})});
+  wrong(out, OpId::matmul_sum, "addend", sum,
+        {floats({2, 3}), floats({3, 5}), floats({2, 4}), floats({4, 5}), floats({5})});
   wrong(out, OpId::rms_norm, "y in f64 of f32", RmsNormAttrs{1e-5, DType::f64},
         {floats({4, 3}), floats({3})});
   wrong(out, OpId::add, "bf16 and f32", Attrs{}, {narrow({2, 3}), floats({2, 3})});
@@ -174,7 +186,7 @@ void wrong_train_calls(Calls& out) {
   const CaseInput h64{{6, 8}, normal(), Storage::f64}, weights64{{6}, normal(), Storage::f64};
   wrong(out, OpId::linear_cross_entropy, "f64 with bf16", Attrs{},
         {h64, narrow({11, 8}), whole({6}), weights64});
-  wrong(out, OpId::matmul, "f64 with bf16", MatmulAttrs{.tb = Transpose::yes},
+  wrong(out, OpId::matmul, "f64 with bf16", MatmulAttrs{.term = {.tb = Transpose::yes}},
         {h64, narrow({11, 8})});
   wrong(out, OpId::dropout, "step", DropoutAttrs{0.1, 1, 2}, {h, whole({1})});
   wrong(out, OpId::dropout, "p", DropoutAttrs{1.0, 1, 2}, {h, whole({2})});

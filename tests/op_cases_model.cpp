@@ -23,14 +23,14 @@ int64_t sum(const std::vector<int64_t>& lengths) {
 
 enum class Addend { no, yes };
 struct MatmulKind {
-  MatmulAttrs attrs = {};
+  MatmulTerm attrs = {};
   Addend addend = Addend::no;
   Storage b = Storage::working;
 };
 
 void matmul_case(Cases& out, const std::string& label, const reference::MatmulSize& s,
                  const MatmulKind& kind = {}) {
-  const MatmulAttrs attrs = kind.attrs;
+  const MatmulTerm attrs = kind.attrs;
   const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes,
              narrow = kind.b == Storage::bf16 || kind.b == Storage::f16;
   OpCase c{.op = OpId::matmul,
@@ -80,6 +80,11 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "several panels", {20, 70, 530}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "long sum", {16, 5000, 16});
   matmul_case(out, "long sum", {17, 5000, 19}, {.attrs = {.tb = Transpose::yes}});
+  matmul_case(out, "deep", {40, 4500, 600});
+  matmul_case(out, "deep, thin, addend", {8, 4500, 1100},
+              {.attrs = {.ta = Transpose::yes, .alpha = 0.5}, .addend = Addend::yes});
+  matmul_case(out, "deep, thin", {1100, 4500, 30}, {.attrs = {.ta = Transpose::yes}});
+  matmul_case(out, "wide", {7, 600, 9000}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one row", {1, 1000, 257}, {.attrs = {.tb = Transpose::yes}});
   matmul_case(out, "one column", {257, 1000, 1});
   for (const Storage storage : {Storage::bf16, Storage::f16}) {
@@ -90,6 +95,60 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "4-dimensional", {2 * 3 * 5, 7, 6}, {.addend = Addend::yes});
   out.back().in[0].shape = {2, 3, 5, 7};
   out.back().in[2].shape = {2, 3, 5, 6};
+}
+
+// -- matmul_sum --
+
+struct SumSize {
+  int64_t m, k, second_k, n;
+};
+
+void matmul_sum_case(Cases& out, const std::string& label, const SumSize& s,
+                     const MatmulSumAttrs& attrs, Addend addend) {
+  auto a = [&](int64_t k, const MatmulTerm& t) {
+    return CaseInput{t.ta == Transpose::yes ? Shape{k, s.m} : Shape{s.m, k}, normal()};
+  };
+  auto b = [&](int64_t k, const MatmulTerm& t) {
+    return CaseInput{t.tb == Transpose::yes ? Shape{s.n, k} : Shape{k, s.n}, normal()};
+  };
+  OpCase c{.op = OpId::matmul_sum,
+           .label = str(label, " ", s.m, "x(", s.k, "+", s.second_k, ")x", s.n),
+           .in = {a(s.k, attrs.first), b(s.k, attrs.first), a(s.second_k, attrs.second),
+                  b(s.second_k, attrs.second)},
+           .build = {},
+           .reference = {},
+           .wrt = {0, 1, 2, 3}};
+  if (addend == Addend::yes) {
+    c.in.push_back({{s.m, s.n}, normal()});
+    c.wrt.push_back(4);
+  }
+  c.build = [attrs](std::span<const Var> in) -> std::vector<Var> {
+    return {matmul_sum({in[0], in[1]}, {in[2], in[3]}, attrs, in.size() == 5 ? in[4] : Var{})};
+  };
+  c.reference = [s, attrs](const Arrays& in) -> Arrays {
+    const Array first = reference::matmul(in[0], in[1], in.size() == 5 ? in[4] : Array{},
+                                          {s.m, s.k, s.n}, attrs.first);
+    return {reference::matmul(in[2], in[3], first, {s.m, s.second_k, s.n}, attrs.second)};
+  };
+  out.push_back(std::move(c));
+}
+
+void matmul_sum_cases(Cases& out) {
+  const MatmulTerm plain{}, tb{.tb = Transpose::yes}, ta{.ta = Transpose::yes, .alpha = -0.5};
+  for (const Addend addend : {Addend::no, Addend::yes}) {
+    const std::string with = addend == Addend::yes ? ", addend" : "";
+    // As LoRA's update is added to a layer, and as their gradients are.
+    matmul_sum_case(out, "thin second" + with, {70, 100, 8, 75},
+                    {tb, {.tb = Transpose::yes, .alpha = 2}}, addend);
+    matmul_sum_case(out, "thin first" + with, {300, 8, 129, 517}, {plain, plain}, addend);
+    matmul_sum_case(out, "scales" + with, {33, 40, 5, 48}, {{.alpha = 3}, {.alpha = -0.7}}, addend);
+    matmul_sum_case(out, "deep" + with, {33, 4200, 5, 40}, {plain, {.alpha = 0.1}}, addend);
+    matmul_sum_case(out, "two alike" + with, {33, 300, 290, 40}, {plain, tb}, addend);
+    matmul_sum_case(out, "transposed" + with, {13, 7, 9, 173}, {ta, ta}, addend);
+  }
+  matmul_sum_case(out, "nothing to sum in one", {5, 7, 0, 6}, {plain, plain}, Addend::no);
+  matmul_sum_case(out, "nothing to sum in the other", {5, 0, 7, 6}, {plain, plain}, Addend::yes);
+  matmul_sum_case(out, "no rows", {0, 5, 2, 7}, {plain, plain}, Addend::no);
 }
 
 // -- add, scale_by, cast --
@@ -392,6 +451,7 @@ void attention_cases(Cases& out) {
 
 void add_model_cases(Cases& out) {
   matmul_cases(out);
+  matmul_sum_cases(out);
   elementwise_cases(out);
   row_cases(out);
   embedding_cases(out);

@@ -29,7 +29,7 @@ double sigmoid(double x) {
 }  // namespace
 
 Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size,
-             const MatmulAttrs& attrs) {
+             const MatmulTerm& attrs) {
   const auto [m, k, n] = size;
   const bool ta = attrs.ta == Transpose::yes, tb = attrs.tb == Transpose::yes;
   Array y(at(m * n));

@@ -21,7 +21,7 @@ struct MatmulSize {
 };
 // c may be empty.
 Array matmul(const Array& a, const Array& b, const Array& c, const MatmulSize& size,
-             const MatmulAttrs& attrs);
+             const MatmulTerm& attrs);
 
 Array embedding(const Array& table, const Array& ids, int64_t width);
 Array embedding_grad(const Array& dy, const Array& ids, int64_t rows, int64_t width);

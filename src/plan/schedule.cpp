@@ -58,10 +58,25 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   return steps;
 }
 
-// Rewrites add(x, f(a, b)) as f with x for its addend, for the operations that take one, and
-// `target += a*b` as a product with an addend. The sum stays where the addition stood, as x may be
-// made after f(a, b); the update moves to where the product stood, so that a and b live no longer
-// than before.
+// The sum of two products in one step, `addend` is the result of the first.
+PlannedStep sum_of(const PlannedStep& first, const PlannedStep& second) {
+  const auto a = first.attrs.as<MatmulAttrs>(), b = second.attrs.as<MatmulAttrs>();
+  PlannedStep sum = second;
+  sum.op = &op(OpId::matmul_sum);
+  sum.attrs = MatmulSumAttrs{a.term, b.term, b.out};
+  sum.in = {first.in[0], first.in[1], second.in[0], second.in[1]};
+  sum.in_types = {first.in_types[0], first.in_types[1], second.in_types[0], second.in_types[1]};
+  if (first.in.size() == 3) {
+    sum.in.push_back(first.in[2]);
+    sum.in_types.push_back(first.in_types[2]);
+  }
+  return sum;
+}
+
+// Rewrites add(x, f(a, b)) as f with x for its addend, for the operations that take one, a product
+// whose addend is a product as the sum of the two, and `target += a*b` as a product with an addend.
+// The sum stays where the addition stood, as x may be made after f(a, b); the update moves to where
+// the product stood, so that a and b live no longer than before.
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
@@ -90,10 +105,17 @@ class Fuser {
   }
 
  private:
-  // The step that made a value which only this use reads, if it could take an addend and has none.
-  std::optional<size_t> lone_maker(int value, const std::vector<uint8_t>& gone) const {
+  // The step that made a value which only this use reads.
+  std::optional<size_t> only_maker(int value, const std::vector<uint8_t>& gone) const {
     const auto& maker = maker_[static_cast<size_t>(value)];
     if (!maker || gone[*maker] || uses_[static_cast<size_t>(value)] != 1) return std::nullopt;
+    return maker;
+  }
+
+  // The same, if it could take an addend and has none.
+  std::optional<size_t> lone_maker(int value, const std::vector<uint8_t>& gone) const {
+    const auto maker = only_maker(value, gone);
+    if (!maker) return std::nullopt;
     const PlannedStep& step = steps_[*maker];
     const bool free = static_cast<int>(step.in.size()) == step.op->addend;
     return free && step.bound_output < 0 ? maker : std::nullopt;
@@ -122,9 +144,10 @@ class Fuser {
       if (!maker || updated_between(*maker, s) || step.in_types[other].dtype != sum) continue;
       PlannedStep fused = steps_[*maker];
       if (is(fused, OpId::matmul)) {  // a product in bf16 is added to f32 unrounded
-        auto attrs = fused.attrs.as<MatmulAttrs>();
-        attrs.out = sum;
-        fused.attrs = attrs;
+        fused.attrs = MatmulAttrs{fused.attrs.as<MatmulAttrs>().term, sum};
+      } else if (is(fused, OpId::matmul_sum)) {
+        const auto attrs = fused.attrs.as<MatmulSumAttrs>();
+        fused.attrs = MatmulSumAttrs{attrs.first, attrs.second, sum};
       } else if (step.in_types[side].dtype != sum) {
         continue;
       }
@@ -135,8 +158,22 @@ class Fuser {
       fused.node = step.node;
       step = std::move(fused);
       gone[*maker] = 1;
+      if (is(step, OpId::matmul)) fuse_products(s, gone);
       return;
     }
+  }
+
+  // The addend of step s is what a product made for it alone.
+  void fuse_products(size_t s, std::vector<uint8_t>& gone) {
+    PlannedStep& step = steps_[s];
+    const auto maker = only_maker(step.in[2], gone);
+    if (!maker || !is(steps_[*maker], OpId::matmul) || updated_between(*maker, s)) return;
+    const PlannedStep& first = steps_[*maker];
+    const bool alike = first.in_types[0].dtype == step.in_types[0].dtype &&
+                       graph_.value(first.out[0]).type == graph_.value(step.out[0]).type;
+    if (!alike || first.bound_output >= 0) return;
+    step = sum_of(first, step);
+    gone[*maker] = 1;
   }
 
   // Nobody else may see the target, as its update moves.

@@ -15,11 +15,20 @@ namespace mora {
 enum class Transpose : uint8_t { no, yes };
 enum class Direction : uint8_t { forward, backward };
 
-struct MatmulAttrs {
+struct MatmulTerm {  // alpha * op(a) * op(b)
   Transpose ta = Transpose::no;
   Transpose tb = Transpose::no;
   double alpha = 1.0;
+};
+
+struct MatmulAttrs {
+  MatmulTerm term = {};
   std::optional<DType> out = {};  // of the result; empty: as a
+};
+
+struct MatmulSumAttrs {
+  MatmulTerm first = {}, second = {};
+  std::optional<DType> out = {};  // as in MatmulAttrs
 };
 
 struct CastAttrs {

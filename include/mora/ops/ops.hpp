@@ -35,6 +35,14 @@ struct MatmulOptions {
 };
 Var matmul(Var a, Var b, const MatmulOptions& options = {});
 
+// The sum of two such products of the same shape, both a of the same type. Plans make it of a
+// product that is added to another, so that the result is written once.
+struct MatmulOperands {
+  Var a, b;
+};
+Var matmul_sum(const MatmulOperands& first, const MatmulOperands& second,
+               const MatmulSumAttrs& attrs = {}, Var c = {});
+
 Var add(Var a, Var b);            // same shape; b may be bf16 where a is f32
 Var add_row(Var x, Var row);      // [..., N] + [N]: the row is added to every row of x
 Var scale_by(Var x, Var factor);  // factor: [1], a number known only at run time

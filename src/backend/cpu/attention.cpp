@@ -4,7 +4,7 @@
 //                                         q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T, H]
 #include <algorithm>
 
-#include "backend/cpu/attention_bf16.hpp"
+#include "backend/cpu/attention_amx.hpp"
 #include "backend/cpu/attention_block.hpp"
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/segments.hpp"
@@ -14,7 +14,7 @@ namespace mora::cpu {
 
 Prepared prepare_attention(const OpCall& call, MatmulProvider provider) {
   check_head_dim(call);
-  if (takes_bf16_attention(call, provider)) return prepare_attention_bf16(call);
+  if (takes_amx_attention(call, provider)) return prepare_attention_amx(call);
   return {static_cast<size_t>(call.in[0].shape[0] + 1) * sizeof(int32_t), nullptr};
 }
 
@@ -70,7 +70,7 @@ struct Forward {
 // / (H / H_kv)
 template <class S>
 void attention(const KernelArgs& args) {
-  if (args.state != nullptr) return attention_bf16(args);
+  if (args.state != nullptr) return attention_amx(args);
   const Forward<S> forward{.view = AttentionView<S>(args),
                            .q = ptr<const S>(args.in[0]),
                            .k = ptr<const S>(args.in[1]),

@@ -4,7 +4,7 @@
 // order of heads afterwards. Sums are in the working type: those of bf16 have a place of their own.
 #include <algorithm>
 
-#include "backend/cpu/attention_bf16.hpp"
+#include "backend/cpu/attention_amx.hpp"
 #include "backend/cpu/head_sums.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -24,7 +24,7 @@ size_t starts_bytes(int64_t tokens) {
 
 Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider) {
   check_head_dim(call);
-  if (takes_bf16_attention(call, provider)) return prepare_attention_grad_bf16(call);
+  if (takes_amx_attention(call, provider)) return prepare_attention_grad_amx(call);
   size_t bytes = starts_bytes(call.in[0].shape[0]);
   // dk, dv and dq per query head; without groups only what nobody reads, or what is bf16, needs a
   // place.
@@ -113,7 +113,7 @@ T* place_of(S* out, bool same_form, T* own) {
 
 template <class S>
 void attention_grad(const KernelArgs& args) {
-  if (args.state != nullptr) return attention_grad_bf16(args);
+  if (args.state != nullptr) return attention_grad_amx(args);
   using T = Working<S>;
   const int64_t tokens = args.in[0].shape()[0];
   const size_t sums = sums_bytes(args.in[0].type) / sizeof(T);

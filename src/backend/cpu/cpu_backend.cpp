@@ -38,6 +38,8 @@ class CpuBackend final : public Backend {
     switch (call.op) {
       case OpId::matmul:
         return cpu::prepare_matmul(call, provider_);
+      case OpId::matmul_sum:
+        return cpu::prepare_matmul_sum(call, provider_);
       case OpId::linear_cross_entropy:
         return cpu::prepare_linear_cross_entropy(call, provider_);
       case OpId::rms_norm_grad:

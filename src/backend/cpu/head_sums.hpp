@@ -16,14 +16,19 @@ void sum_groups(const AttentionView<S>& view, const Working<S>* x, int64_t token
   if (out == nullptr) return;
   const int64_t head_dim = view.head_dim, groups = view.heads / group;
   parallel_pieces(tokens, rows_per_piece(view.width), [&](int64_t begin, int64_t end) {
-    T sum[kMaxHeadDim];
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t g = 0; g < groups; ++g) {
-        std::fill_n(sum, head_dim, T(0));
-        for (int64_t h = g * group; h < (g + 1) * group; ++h)
-          axpy(T(1), x + t * view.width + h * head_dim, sum, head_dim);
-        S* to = out + (t * groups + g) * head_dim;
-        for (int64_t d = 0; d < head_dim; ++d) to[d] = value_as<S>(sum[d]);
+    for (int64_t row = begin * groups; row < end * groups; ++row) {
+      const T* from = x + row * group * head_dim;
+      S* to = out + row * head_dim;
+      int64_t d = 0;
+      for (; d + kLanes<T> <= head_dim; d += kLanes<T>) {
+        Vec<T> sum = load(from + d);
+        for (int64_t h = 1; h < group; ++h) sum += load(from + h * head_dim + d);
+        store(to + d, sum);
+      }
+      for (; d < head_dim; ++d) {
+        T sum = from[d];
+        for (int64_t h = 1; h < group; ++h) sum += from[h * head_dim + d];
+        to[d] = value_as<S>(sum);
       }
     }
   });

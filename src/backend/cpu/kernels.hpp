@@ -25,6 +25,7 @@ namespace mora::cpu {
 
 // What some kernels need before they run; see Backend::prepare.
 Prepared prepare_matmul(const OpCall& call, MatmulProvider provider);
+Prepared prepare_matmul_sum(const OpCall& call, MatmulProvider provider);
 Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider);
 Prepared prepare_rms_norm_grad(const OpCall& call);
 Prepared prepare_attention(const OpCall& call, MatmulProvider provider);

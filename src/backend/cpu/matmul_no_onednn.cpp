@@ -7,16 +7,15 @@ bool has_onednn() {
   return false;
 }
 
-bool multiplies_bf16() {
-  return false;
-}
-
 namespace cpu {
 std::unique_ptr<Product> onednn_product(const ProductShape&) {
   return nullptr;
 }
-std::unique_ptr<BlockProduct> onednn_block_product(const ProductShape&, int64_t) {
-  return nullptr;
+bool onednn_multiplies_bf16() {
+  return false;
+}
+bool onednn_leaves_amx() {
+  return true;
 }
 }  // namespace cpu
 

@@ -21,13 +21,6 @@ bool has_onednn() {
   return true;
 }
 
-bool multiplies_bf16() {
-  // Sets of instructions as bits: a larger number need not hold a smaller one's.
-  const auto isa = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
-  constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
-  return (isa & kNeeded) == kNeeded;
-}
-
 namespace cpu {
 
 namespace {
@@ -35,6 +28,13 @@ namespace {
 void must(dnnl_status_t status, const char* what) {
   ensure(status == dnnl_success, "oneDNN: ", what, " failed with status ",
          static_cast<int>(status));
+}
+
+bool allows(dnnl_cpu_isa_t needed) {
+  // Sets of instructions as bits: a larger number need not hold a smaller one's.
+  const auto isa = static_cast<unsigned>(dnnl_get_effective_cpu_isa()),
+             bits = static_cast<unsigned>(needed);
+  return (isa & bits) == bits;
 }
 
 // While it lives, oneDNN sees one thread.
@@ -219,30 +219,19 @@ class OnednnProduct final : public Product {
   size_t panel_scratch_ = 0, slot_bytes_ = 0;
 };
 
-class OnednnBlockProduct final : public BlockProduct {
- public:
-  OnednnBlockProduct(const ProductShape& s, int64_t slots) : primitive_(s, s.m, s.n, s.n) {
-    for (int64_t i = 0; i < slots; ++i) calls_.push_back(std::make_unique<Call>(primitive_));
-  }
-  size_t scratch_bytes() const override { return primitive_.scratch_bytes(); }
-  void run(int64_t slot, const void* a, const void* b, void* c, void* scratch) const override {
-    calls_[static_cast<size_t>(slot)]->run(a, b, c, scratch);
-  }
-
- private:
-  Primitive primitive_;
-  std::vector<std::unique_ptr<Call>> calls_;
-};
-
 }  // namespace
 
-std::unique_ptr<BlockProduct> onednn_block_product(const ProductShape& s, int64_t slots) {
-  ensure(s.dtype == DType::bf16 && multiplies_bf16(), "a block product of ", s.dtype);
-  return std::make_unique<OnednnBlockProduct>(s, slots);
+bool onednn_multiplies_bf16() {
+  return allows(dnnl_cpu_isa_avx512_core_bf16);
+}
+
+bool onednn_leaves_amx() {
+  return allows(dnnl_cpu_isa_avx512_core_amx);
 }
 
 std::unique_ptr<Product> onednn_product(const ProductShape& s) {
-  if (s.dtype == DType::f64 || (s.dtype == DType::bf16 && !multiplies_bf16())) return nullptr;
+  if (s.dtype == DType::f64 || (s.dtype == DType::bf16 && !onednn_multiplies_bf16()))
+    return nullptr;
   return std::make_unique<OnednnProduct>(s);
 }
 

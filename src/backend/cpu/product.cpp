@@ -3,10 +3,18 @@
 
 #include <cstring>
 
+#include "backend/cpu/amx.hpp"
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/simd.hpp"
 #include "mora/core/parallel.hpp"
 
-namespace mora::cpu {
+namespace mora {
+
+bool multiplies_bf16() {
+  return cpu::multiplies_by_amx() || cpu::onednn_multiplies_bf16();
+}
+
+namespace cpu {
 
 namespace {
 
@@ -122,11 +130,52 @@ bool suits_onednn(const ProductShape& s) {
   return std::min(s.m, s.n) >= 16;
 }
 
+bool suits_amx(const ProductShape& s, MatmulProvider provider) {
+  return s.dtype == DType::bf16 && provider == MatmulProvider::automatic && multiplies_by_amx();
+}
+
+// One after the other.
+class TwoProducts final : public ProductSum {
+ public:
+  TwoProducts(const ProductShape& first, ProductShape second, MatmulProvider provider)
+      : first_(prepare_product(first, provider)) {
+    second.addend = Addend::result;
+    second_ = prepare_product(second, provider);
+  }
+  size_t scratch_bytes() const override {
+    return std::max(first_->scratch_bytes(), second_->scratch_bytes());
+  }
+  void run(const ProductOperands& first, const ProductOperands& second, void* c,
+           void* scratch) const override {
+    first_->run(first.a, first.b, c, scratch);
+    second_->run(second.a, second.b, c, scratch);
+  }
+
+ private:
+  std::unique_ptr<Product> first_, second_;
+};
+
 }  // namespace
+
+std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
+                                                const ProductShape& second,
+                                                MatmulProvider provider) {
+  std::unique_ptr<ProductSum> sum;
+  const bool empty = first.m * first.n == 0 || first.k == 0 || second.k == 0;
+  if (!empty && suits_amx(first, provider)) sum = amx_product_sum(first, second);
+  if (!sum) sum = std::make_unique<TwoProducts>(first, second, provider);
+  return sum;
+}
+
+bool multiplies_by_amx() {
+  return amx::available() && onednn_leaves_amx();
+}
 
 void round_to_bf16(const float* from, int64_t elements, bf16* to) {
   parallel_pieces(elements, kStreamPiece, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = bf16(from[i]);
+    int64_t i = begin;
+    for (; i + kLanes<float> <= end; i += kLanes<float>) store(to + i, load(from + i));
+    for (; i < end; ++i) to[i] = bf16(from[i]);
   });
 }
 
@@ -138,10 +187,10 @@ void widen(const NarrowRows& from, float* to, int64_t to_stride) {
 std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider provider) {
   if (s.m * s.n == 0 || s.k == 0) return std::make_unique<EmptyProduct>(s);
   if (s.dtype == DType::bf16) {
+    if (suits_amx(s, provider)) return amx_product(s);
     if (s.b_dtype != s.dtype) return std::make_unique<NarrowingProduct>(s, provider);
-    if (provider == MatmulProvider::eigen || !multiplies_bf16())
-      return std::make_unique<EmulatedProduct>(s, provider);
-    return onednn_product(s);
+    if (provider != MatmulProvider::eigen && onednn_multiplies_bf16()) return onednn_product(s);
+    return std::make_unique<EmulatedProduct>(s, provider);
   }
   if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
   const bool try_onednn = provider == MatmulProvider::onednn ||
@@ -152,4 +201,6 @@ std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider p
   return product;
 }
 
-}  // namespace mora::cpu
+}  // namespace cpu
+
+}  // namespace mora

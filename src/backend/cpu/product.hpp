@@ -33,26 +33,40 @@ class Product {
   virtual void run(const void* a, const void* b, void* c, void* scratch) const = 0;
 };
 
+// C[m, n] = alpha_1 op(A_1) op(B_1) + alpha_2 op(A_2) op(B_2) (+ C)
+struct ProductOperands {
+  const void *a, *b;
+};
+class ProductSum {
+ public:
+  virtual ~ProductSum() = default;
+  virtual size_t scratch_bytes() const { return 0; }
+  virtual void run(const ProductOperands& first, const ProductOperands& second, void* c,
+                   void* scratch) const = 0;
+};
+
+// Both of the same m, n, types of A and C, and addend.
+std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
+                                                const ProductShape& second,
+                                                MatmulProvider provider);
+
 // Never null; empty dimensions, widening and the choice of the provider are handled here.
 std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvider provider);
 
 // The providers. Dimensions are positive. Where m < n they cut C into panels of columns, and B may
 // be narrow where A is f32: each panel of it is widened when its turn comes. Elsewhere b_dtype
-// equals dtype. bf16 times bf16 is oneDNN's alone, and only where multiplies_bf16().
-// onednn_product returns null for what it does not do.
+// equals dtype. onednn_product returns null for what it does not do; amx_product is for A in bf16
+// where multiplies_by_amx(), and rounds a B in f32 itself.
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
+std::unique_ptr<Product> amx_product(const ProductShape& shape);
+// Null unless one of the two has little depth: then it costs nothing beside the other.
+std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const ProductShape& second);
 
-// A product of bf16 that one thread makes, and several at the same time, each in a slot of its own.
-class BlockProduct {
- public:
-  virtual ~BlockProduct() = default;
-  virtual size_t scratch_bytes() const = 0;  // of a slot
-  virtual void run(int64_t slot, const void* a, const void* b, void* c, void* scratch) const = 0;
-};
-
-// Needs multiplies_bf16().
-std::unique_ptr<BlockProduct> onednn_block_product(const ProductShape& shape, int64_t slots);
+// What of bf16 the processor and ONEDNN_MAX_CPU_ISA leave: instructions for oneDNN, and AMX.
+bool onednn_multiplies_bf16();
+bool onednn_leaves_amx();
+bool multiplies_by_amx();
 
 // Rows of narrow values, `stride` apart, widened to rows of floats.
 struct NarrowRows {

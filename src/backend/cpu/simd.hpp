@@ -6,6 +6,11 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #include "mora/core/dtype.hpp"
 
@@ -41,6 +46,17 @@ inline Vec<float> load(const bf16* p) {
   const Word wide = __builtin_convertvector(*reinterpret_cast<const Half*>(p), Word) << 16;
   return reinterpret_cast<const Vec<float>&>(wide);
 }
+
+#if defined(__AVX512BF16__)
+inline void store(bf16* p, Vec<float> v) {  // numbers below the normal ones become zero
+  const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(v));
+  std::memcpy(static_cast<void*>(p), &rounded, sizeof rounded);
+}
+#else
+inline void store(bf16* p, Vec<float> v) {
+  for (int64_t i = 0; i < kLanes<float>; ++i) p[i] = bf16(v[i]);
+}
+#endif
 
 // Sum of the lanes as a fixed tree.
 template <class T>
@@ -116,6 +132,45 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) {
   return std::exp(x);
+}
+
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+
+// The same for lanes of x <= 0, as a softmax has them; a NaN stays one.
+inline Vec<float> exponential_of_negative(Vec<float> x) {
+  const Vec<float> least = Vec<float>{} - 87.33654f;
+  const Vec<float> clamped = least > x ? least : x;
+  const Vec<float> shifted = clamped * 1.44269504f + 12582912.0f;
+  const Vec<float> n = shifted - 12582912.0f;
+  const Vec<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec<float> p = Vec<float>{} + 1.9841270e-4f;
+  p = p * r + 1.3888889e-3f;
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666667e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  const Words result =
+      reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
+  return least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
+}
+
+// Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.
+template <class Row>
+inline void transpose(Row (&rows)[16]) {
+  Row other[16];
+  auto interleave = [](const Row* from, Row* to) {
+    for (int i = 0; i < 8; ++i) {
+      to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+                                          5, 21, 6, 22, 7, 23);
+      to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
+                                              12, 28, 13, 29, 14, 30, 15, 31);
+    }
+  };
+  interleave(rows, other);
+  interleave(other, rows);
+  interleave(rows, other);
+  interleave(other, rows);
 }
 
 // Turns x into e^(x - shift) and returns the sum, in lanes.

@@ -1,0 +1,387 @@
+// Products of bf16 by AMX. B is packed in chunks that stay in the cache, by all threads; then tasks
+// multiply panels of rows with panels of columns, each block of sums to its end over the chunk's
+// depth. Deeper products add chunk to chunk, in f32 also where C is bf16.
+#include <algorithm>
+
+#include "backend/cpu/amx.hpp"
+#include "backend/cpu/kernels.hpp"
+#include "backend/cpu/product.hpp"
+#include "backend/cpu/simd.hpp"
+#include "mora/core/parallel.hpp"
+
+namespace mora::cpu {
+
+namespace {
+
+using amx::kBlock;
+using amx::kTile;
+
+constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 21;  // numbers of a chunk of B
+constexpr int64_t kMostThinDepth = 256;  // of the second product of a sum
+constexpr int64_t kRowPanel = 128, kColumnPanel = 256;
+constexpr int64_t kTransposedPanel = 64;  // rows where A has to be transposed
+
+int64_t pieces(int64_t n, int64_t most) {
+  return (n + most - 1) / most;
+}
+
+// A piece where n is cut into equal ones of at most `most`, each a multiple of `step`.
+int64_t piece(int64_t n, int64_t most, int64_t step) {
+  return pieces(pieces(n, pieces(n, most)), step) * step;
+}
+
+// Part of C, which starts at its first number.
+template <class C>
+struct Result {
+  C* data;
+  int64_t stride;
+  float alpha;
+  bool adds;
+};
+
+// c = alpha * sums (+ c) of a block
+template <class C>
+void finish(const float* sums, int64_t m, int64_t n, const Result<C>& c) {
+  for (int64_t i = 0; i < m; ++i) {
+    const float* from = sums + i * kBlock;
+    C* to = c.data + i * c.stride;
+    int64_t j = 0;
+    for (; j + kLanes<float> <= n; j += kLanes<float>) {
+      const Vec<float> sum = c.alpha * load(from + j);
+      store(to + j, c.adds ? load(to + j) + sum : sum);
+    }
+    for (; j < n; ++j) {
+      const float sum = c.alpha * from[j];
+      to[j] = value_as<C>(c.adds ? value_as<float>(to[j]) + sum : sum);
+    }
+  }
+}
+
+// Fetches the lines of a block that is written when its sums are made.
+template <class C>
+void prefetch(const C* block, int64_t stride, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; j += 64 / static_cast<int64_t>(sizeof(C)))
+      __builtin_prefetch(block + i * stride + j, 1);
+  }
+}
+
+// body(i, j, m, n) for the blocks of m x n sums, column by column of B.
+template <class Body>
+void for_blocks(int64_t m, int64_t n, const Body& body) {
+  for (int64_t j = 0; j < n; j += kBlock) {
+    for (int64_t i = 0; i < m; i += kBlock)
+      body(i, j, std::min(kBlock, m - i), std::min(kBlock, n - j));
+  }
+}
+
+// One product, or the sum of two of the same m x n.
+class AmxProducts {
+ public:
+  // second: null, or of little depth.
+  AmxProducts(const ProductShape& s, const ProductShape* second)
+      : s_(s),
+        rows_(s.ta == Transpose::yes ? kTransposedPanel : kRowPanel),
+        depth_(piece(s.k, kMostDepth, amx::kDepth)),
+        columns_(piece(s.n, std::max(kMostPacked / depth_, kColumnPanel), kColumnPanel)) {
+    if (second != nullptr) thin_ = *second;
+    sums_stride_ = std::min(columns_, pieces(s.n, kTile) * kTile);
+    packed_bytes_ = scratch_room(amx::packed_elements(depth_, sums_stride_), DType::bf16);
+    if (second != nullptr) {
+      thin_b_bytes_ = scratch_room(amx::packed_elements(thin_.k, sums_stride_), DType::bf16);
+      thin_a_bytes_ = scratch_room(s.m * thin_stride(), DType::bf16);
+    }
+    if (s.k > depth_) sums_bytes_ = scratch_room(s.m * sums_stride_, DType::f32);
+    if (transposes_a()) slot_bytes_ = scratch_room(rows_ * depth_, DType::bf16);
+  }
+
+  size_t scratch_bytes() const {
+    return packed_bytes_ + thin_b_bytes_ + thin_a_bytes_ + sums_bytes_ +
+           slot_bytes_ * static_cast<size_t>(slots_);
+  }
+
+  void run(const ProductOperands& first, const ProductOperands& second, void* c,
+           void* scratch) const {
+    const Places places = places_in(scratch);
+    if (thin_.k > 0) pad(static_cast<const bf16*>(second.a), places.thin_a);
+    for (int64_t column = 0; column < s_.n; column += columns_) {
+      const int64_t n = std::min(columns_, s_.n - column);
+      for (int64_t p = 0; p < s_.k; p += depth_) {
+        const Chunk chunk{column, n, p, std::min(depth_, s_.k - p)};
+        pack(s_, first.b, 1.0f, chunk, places.packed);
+        if (thin_.k > 0 && is_last(chunk)) {
+          const auto scale = static_cast<float>(thin_.alpha / s_.alpha);
+          pack(thin_, second.b, scale, {column, n, 0, thin_.k}, places.thin_b);
+        }
+        multiply(chunk, first, c, places);
+      }
+    }
+  }
+
+ private:
+  // Of B: columns [column, column + n) over the depth [p, p + k).
+  struct Chunk {
+    int64_t column, n, p, k;
+  };
+  // In scratch memory: packed columns of both B, the second A in whole tiles of depth, sums of the
+  // chunks before, transposed A of a slot.
+  struct Places {
+    bf16 *packed, *thin_b, *thin_a;
+    float* sums;
+    std::byte* slots;
+  };
+
+  Places places_in(void* scratch) const {
+    auto* at = static_cast<std::byte*>(scratch);
+    auto* thin_b = at + packed_bytes_;
+    auto* thin_a = thin_b + thin_b_bytes_;
+    auto* sums = thin_a + thin_a_bytes_;
+    return {reinterpret_cast<bf16*>(at), reinterpret_cast<bf16*>(thin_b),
+            reinterpret_cast<bf16*>(thin_a), reinterpret_cast<float*>(sums), sums + sums_bytes_};
+  }
+  int64_t thin_stride() const { return pieces(thin_.k, amx::kDepth) * amx::kDepth; }
+
+  // Rows of the second A among zeros, once instead of in every block.
+  void pad(const bf16* a, bf16* to) const {
+    parallel_pieces(s_.m, kRowPanel, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        bf16* row = to + i * thin_stride();
+        std::copy_n(a + i * thin_.k, thin_.k, row);
+        std::fill(row + thin_.k, row + thin_stride(), bf16(0.0f));
+      }
+    });
+  }
+
+  bool transposes_a() const { return s_.ta == Transpose::yes; }
+  bool is_last(const Chunk& chunk) const { return chunk.p + chunk.k == s_.k; }
+
+  static void pack(const ProductShape& s, const void* b, float scale, const Chunk& chunk,
+                   bf16* packed) {
+    const bool tb = s.tb == Transpose::yes;
+    const int64_t stride = tb ? s.k : s.n;
+    parallel_pieces(chunk.n, 4 * kTile, [&](int64_t begin, int64_t end) {
+      const int64_t column = chunk.column + begin,
+                    first = tb ? column * stride + chunk.p : chunk.p * stride + column;
+      const auto* from =
+          static_cast<const std::byte*>(b) + static_cast<size_t>(first) * size_of(s.b_dtype);
+      amx::pack_b({from, s.b_dtype, stride, scale}, s.tb, chunk.k, end - begin,
+                  packed + amx::packed_elements(chunk.k, begin));
+    });
+  }
+
+  void multiply(const Chunk& chunk, const ProductOperands& first, void* c,
+                const Places& places) const {
+    // Panels of A that have to be transposed meet all columns at once.
+    const int64_t width = transposes_a() ? chunk.n : kColumnPanel;
+    const int64_t across = pieces(chunk.n, width), down = pieces(s_.m, rows_);
+    for_panels(down * across, slots_, [&](int64_t task, int64_t slot) {
+      const int64_t row = task / across * rows_, column = task % across * width,
+                    m = std::min(rows_, s_.m - row), n = std::min(width, chunk.n - column);
+      const auto* a = static_cast<const bf16*>(first.a);
+      amx::Factors factors{chunk.k,
+                           {a + row * s_.k + chunk.p, s_.k},
+                           places.packed + amx::packed_elements(chunk.k, column)};
+      if (transposes_a()) {
+        auto* room =
+            reinterpret_cast<bf16*>(places.slots + static_cast<size_t>(slot) * slot_bytes_);
+        amx::transpose_a({a + chunk.p * s_.m + row, s_.m}, m, chunk.k, room, depth_);
+        factors.a = {room, depth_};
+      }
+      amx::Tiles tiles;
+      float* sums = places.sums + row * sums_stride_ + column;
+      if (is_last(chunk)) {
+        const int64_t k = thin_stride();
+        const amx::Factors thin{
+            k, {places.thin_a + row * k, k}, places.thin_b + amx::packed_elements(k, column)};
+        store_panel(tiles, factors, thin_.k > 0 ? &thin : nullptr, chunk.p == 0 ? nullptr : sums, m,
+                    n, c, row * s_.n + chunk.column + column);
+      } else {
+        const Store store_as = chunk.p == 0 ? Store::assign : Store::add;
+        for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
+          amx::multiply_block(tiles, rows, columns, factors.block(i, j), nullptr,
+                              sums + i * sums_stride_ + j, sums_stride_, store_as);
+        });
+      }
+    });
+  }
+
+  // before: the sums of the chunks before, or null.
+  void store_panel(amx::Tiles& tiles, const amx::Factors& factors, const amx::Factors* thin,
+                   const float* before, int64_t m, int64_t n, void* c, int64_t at) const {
+    const auto alpha = static_cast<float>(s_.alpha);
+    const bool adds = s_.addend == Addend::result;
+    if (s_.c_dtype == DType::bf16)
+      return store_blocks(tiles, factors, thin, before, m, n,
+                          Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds});
+    const Result<float> result{static_cast<float*>(c) + at, s_.n, alpha, adds};
+    if (before != nullptr || alpha != 1.0f || n % kTile != 0)
+      return store_blocks(tiles, factors, thin, before, m, n, result);
+    for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
+      float* to = result.data + i * s_.n + j;
+      prefetch(to, s_.n, rows, columns);
+      multiply_block(tiles, factors, thin, i, j, rows, columns, to, s_.n,
+                     adds ? Store::add : Store::assign);
+    });
+  }
+
+  static void multiply_block(amx::Tiles& tiles, const amx::Factors& factors,
+                             const amx::Factors* thin, int64_t i, int64_t j, int64_t rows,
+                             int64_t columns, float* to, int64_t stride, Store store_as) {
+    const amx::Factors first = factors.block(i, j);
+    if (thin == nullptr)
+      return amx::multiply_block(tiles, rows, columns, first, nullptr, to, stride, store_as);
+    const amx::Factors second = thin->block(i, j);
+    amx::multiply_block(tiles, rows, columns, first, &second, to, stride, store_as);
+  }
+
+  // c = alpha * (before + A B + A' B') (+ c)
+  template <class C>
+  void store_blocks(amx::Tiles& tiles, const amx::Factors& factors, const amx::Factors* thin,
+                    const float* before, int64_t m, int64_t n, const Result<C>& c) const {
+    alignas(64) float sums[kBlock * kBlock];
+    for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
+      prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
+      if (before != nullptr) {
+        for (int64_t row = 0; row < rows; ++row)
+          std::copy_n(before + (i + row) * sums_stride_ + j, pieces(columns, kTile) * kTile,
+                      sums + row * kBlock);
+      }
+      multiply_block(tiles, factors, thin, i, j, rows, columns, sums, kBlock,
+                     before == nullptr ? Store::assign : Store::add);
+      finish(sums, rows, columns, Result<C>{c.data + i * c.stride + j, c.stride, c.alpha, c.adds});
+    });
+  }
+
+  ProductShape s_;
+  ProductShape thin_{.m = 0, .k = 0, .n = 0};  // the second product, if k > 0
+  int64_t rows_, depth_, columns_, sums_stride_ = 0;
+  size_t packed_bytes_ = 0, thin_b_bytes_ = 0, thin_a_bytes_ = 0, sums_bytes_ = 0, slot_bytes_ = 0;
+  int64_t slots_ = thread_count();
+};
+
+class AmxProduct final : public Product {
+ public:
+  explicit AmxProduct(const ProductShape& s) : products_(s, nullptr) {}
+  size_t scratch_bytes() const override { return products_.scratch_bytes(); }
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
+    products_.run({a, b}, {nullptr, nullptr}, c, scratch);
+  }
+
+ private:
+  AmxProducts products_;
+};
+
+// C (+)= alpha * L^T R for an L of few columns, or the transpose of that: the gradient of a thin
+// weight. The depth is cut into chunks by its length; each is read once as it lies in memory, and
+// their sums are added in order.
+class AmxThinGradient final : public Product {
+ public:
+  explicit AmxThinGradient(const ProductShape& s)
+      : s_(s),
+        transposed_(s.n < s.m),
+        thin_(std::min(s.m, s.n)),
+        wide_(std::max(s.m, s.n)),
+        depth_(std::max<int64_t>(256, piece(s.k, pieces(s.k, 16), amx::kDepth))),
+        columns_(piece(wide_, kMostWide, kTile)) {
+    stride_ = pieces(wide_, kTile) * kTile;
+    sums_bytes_ = scratch_room(pieces(s.k, depth_) * thin_ * stride_, DType::f32);
+    packed_bytes_ = scratch_room(amx::packed_elements(depth_, columns_), DType::bf16);
+    slot_bytes_ = packed_bytes_ + scratch_room(thin_ * depth_, DType::bf16);
+  }
+  size_t scratch_bytes() const override {
+    return sums_bytes_ + slot_bytes_ * static_cast<size_t>(slots_);
+  }
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
+    const auto* left = static_cast<const bf16*>(transposed_ ? b : a);
+    const auto* right = static_cast<const bf16*>(transposed_ ? a : b);
+    auto* sums = static_cast<float*>(scratch);
+    auto* slots = static_cast<std::byte*>(scratch) + sums_bytes_;
+    const int64_t chunks = pieces(s_.k, depth_);
+    for_panels(chunks, slots_, [&](int64_t i, int64_t slot) {
+      chunk(left + i * depth_ * thin_, right + i * depth_ * wide_,
+            std::min(depth_, s_.k - i * depth_), sums + i * thin_ * stride_,
+            slots + static_cast<size_t>(slot) * slot_bytes_);
+    });
+    if (s_.c_dtype == DType::bf16) return add_up(sums, chunks, static_cast<bf16*>(c));
+    add_up(sums, chunks, static_cast<float*>(c));
+  }
+
+ private:
+  static constexpr int64_t kMostWide = 1024;  // columns that are packed at once
+
+  void chunk(const bf16* left, const bf16* right, int64_t k, float* sums, std::byte* room) const {
+    auto* packed = reinterpret_cast<bf16*>(room);
+    auto* rows = reinterpret_cast<bf16*>(room + packed_bytes_);
+    amx::transpose_a({left, thin_}, thin_, k, rows, depth_);
+    amx::Tiles tiles;
+    for (int64_t j = 0; j < wide_; j += columns_) {
+      const int64_t n = std::min(columns_, wide_ - j);
+      amx::pack_b(amx::Rows{right + j, wide_}, Transpose::no, k, n, packed);
+      amx::multiply(tiles, thin_, n, {k, {rows, depth_}, packed}, sums + j, stride_, Store::assign);
+    }
+  }
+
+  template <class C>
+  void add_up(const float* sums, int64_t chunks, C* c) const {
+    const auto alpha = static_cast<float>(s_.alpha);
+    const bool adds = s_.addend == Addend::result;
+    parallel_pieces(stride_, kTile, [&](int64_t begin, int64_t) {
+      for (int64_t i = 0; i < thin_; ++i) {
+        Vec<float> sum{};
+        for (int64_t n = 0; n < chunks; ++n) sum += load(sums + (n * thin_ + i) * stride_ + begin);
+        for (int64_t j = begin; j < std::min(begin + kTile, wide_); ++j) {
+          C& to = c[transposed_ ? j * thin_ + i : i * wide_ + j];
+          const float x = alpha * sum[j - begin];
+          to = value_as<C>(adds ? value_as<float>(to) + x : x);
+        }
+      }
+    });
+  }
+
+  ProductShape s_;
+  bool transposed_;
+  int64_t thin_, wide_, depth_, columns_, stride_ = 0;
+  size_t sums_bytes_ = 0, packed_bytes_ = 0, slot_bytes_ = 0;
+  int64_t slots_ = thread_count();
+};
+
+enum class ThinOne : uint8_t { first, second };
+
+class AmxSum final : public ProductSum {
+ public:
+  AmxSum(const ProductShape& deep, const ProductShape& thin, ThinOne thin_one)
+      : products_(deep, &thin), thin_first_(thin_one == ThinOne::first) {}
+  size_t scratch_bytes() const override { return products_.scratch_bytes(); }
+  void run(const ProductOperands& first, const ProductOperands& second, void* c,
+           void* scratch) const override {
+    products_.run(thin_first_ ? second : first, thin_first_ ? first : second, c, scratch);
+  }
+
+ private:
+  AmxProducts products_;
+  bool thin_first_;
+};
+
+// Whether the one adds little depth to the other, and nothing is rounded that would not be.
+bool thin_beside(const ProductShape& thin, const ProductShape& deep) {
+  return thin.k <= std::min(kMostThinDepth, deep.k) && thin.ta == Transpose::no &&
+         deep.ta == Transpose::no && deep.alpha != 0 &&
+         (thin.alpha == deep.alpha || thin.b_dtype == DType::f32);
+}
+
+}  // namespace
+
+std::unique_ptr<Product> amx_product(const ProductShape& s) {
+  const bool thin = s.ta == Transpose::yes && s.tb == Transpose::no && s.b_dtype == DType::bf16 &&
+                    std::min(s.m, s.n) <= kBlock;
+  if (thin) return std::make_unique<AmxThinGradient>(s);
+  return std::make_unique<AmxProduct>(s);
+}
+
+std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const ProductShape& second) {
+  if (thin_beside(second, first)) return std::make_unique<AmxSum>(first, second, ThinOne::second);
+  if (thin_beside(first, second)) return std::make_unique<AmxSum>(second, first, ThinOne::first);
+  return nullptr;
+}
+
+}  // namespace mora::cpu
