@@ -1,0 +1,14 @@
+// The loss of linear_cross_entropy.cpp over bf16 by AMX, where nobody reads dW. Logits never leave
+// the cache: they are made twice, block by block of the vocabulary, first for the softmax's sums and
+// then for dz, which is multiplied at once. Tokens without weight are not computed at all.
+#pragma once
+
+#include "backend/cpu/kernels.hpp"
+
+namespace mora::cpu {
+
+bool takes_amx_loss(const OpCall& call, MatmulProvider provider);
+Prepared prepare_loss_amx(const OpCall& call);
+void loss_amx(const KernelArgs& args, const void* state);
+
+}  // namespace mora::cpu
