@@ -50,7 +50,7 @@ struct Plan::Impl {
   Impl(const Graph& g, Workspace& w) : graph(g), workspace(w), homes(g.values().size()) {}
 
   void build(const plan::Schedule& schedule, const Backend& backend, Reuse memory);
-  void make_step(const plan::PlannedStep& planned, const Backend& backend);
+  void make_step(const plan::PlannedStep& planned, const Backend& backend, LastRead last_read);
   std::vector<plan::Block> assign_blocks(const plan::Schedule& schedule, Reuse memory,
                                          std::vector<int>& block_of);
   Tensor locate(int value, const Slot& slot) const;
@@ -67,6 +67,9 @@ std::vector<Type> types_of(const Graph& graph, std::span<const int> values) {
   for (int v : values) types.push_back(graph.value(v).type);
   return types;
 }
+
+// Steps after which nothing is in a cache: more than a layer has.
+constexpr int kLate = 64;
 
 std::vector<int> last_uses(const Graph& graph, const plan::Schedule& schedule) {
   std::vector<int> last(graph.values().size(), -1);
@@ -112,7 +115,8 @@ std::vector<plan::Block> Plan::Impl::assign_blocks(const plan::Schedule& schedul
   return blocks;
 }
 
-void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& backend) {
+void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& backend,
+                           LastRead last_read) {
   Step step{.kernel = nullptr,
             .attrs = planned.attrs,
             .in = {},
@@ -124,7 +128,8 @@ void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& back
             .node = planned.node};
   const auto out = types_of(graph, planned.out);
   const std::vector<Type>& in = planned.in_types;
-  const OpCall call{static_cast<OpId>(planned.op->id), in, out, planned.read, planned.attrs};
+  const OpCall call{
+      static_cast<OpId>(planned.op->id), in, out, planned.read, planned.attrs, last_read};
   step.kernel = backend.kernel(call);
   step.prepared = backend.prepare(call);
   for (const Type& type : in) step.in.push_back({nullptr, type});
@@ -135,9 +140,13 @@ void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& back
 void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, Reuse memory) {
   std::vector<int> block_of;
   std::vector<plan::Block> blocks = assign_blocks(schedule, memory, block_of);
+  const std::vector<int> last = last_uses(graph, schedule);
   std::vector<std::pair<size_t, size_t>> scratch;  // (step, block)
   for (size_t s = 0; s < schedule.steps.size(); ++s) {
-    make_step(schedule.steps[s], backend);
+    const plan::PlannedStep& planned = schedule.steps[s];
+    const bool late = !planned.out.empty() &&
+                      last[static_cast<size_t>(planned.out[0])] > static_cast<int>(s) + kLate;
+    make_step(planned, backend, late ? LastRead::late : LastRead::soon);
     const size_t need = steps[s].prepared.scratch_bytes;
     if (need == 0) continue;
     scratch.emplace_back(s, blocks.size());

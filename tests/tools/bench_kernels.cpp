@@ -140,6 +140,12 @@ Var product(Bench& b, int64_t in, int64_t out) {
   return matmul(b.activation({kTokens, in}), b.weight(out, in), {.tb = Transpose::yes});
 }
 
+// Of a weight [rows, columns].
+Var gradient(Bench& b, int64_t rows, int64_t columns) {
+  return matmul(b.activation({kTokens, rows}), b.activation({kTokens, columns}),
+                {.ta = Transpose::yes, .out = DType::f32});
+}
+
 // Four segments of a quarter of the tokens, or one of all.
 Var segments(Bench& b, int64_t count) {
   const int64_t length = kTokens / count;
@@ -166,6 +172,10 @@ const Case kCases[] = {
     {"down_proj", [](Bench& b) { b.keep(product(b, kInner, kHidden)); }},
     {"LoRA A", [](Bench& b) { b.keep(product(b, kHidden, kRank)); }},
     {"LoRA B", [](Bench& b) { b.keep(product(b, kRank, kInner)); }},
+    {"LoRA B beside the layer",
+     [](Bench& b) { b.keep(add(product(b, kHidden, kInner), product(b, kRank, kInner))); }},
+    {"LoRA gradient of A", [](Bench& b) { b.keep(gradient(b, kRank, kHidden)); }},
+    {"LoRA gradient of B", [](Bench& b) { b.keep(gradient(b, kInner, kRank)); }},
     {"MoRA M", [](Bench& b) { b.keep(product(b, kRHat, kRHat)); }},
     {"norm",
      [](Bench& b) {
@@ -219,7 +229,7 @@ const Case kCases[] = {
 void print(const char* what, const std::string& op, DType dtype, const Bench::Cost& cost,
            double peak) {
   const double floor = std::max(cost.bytes / bandwidth(cost.bytes), cost.flops / peak);
-  std::printf("%-18s %-22s %-5s %9.0f us %7.1f GB/s %8.1f GFLOP/s %6.2f x\n", what, op.c_str(),
+  std::printf("%-24s %-22s %-5s %9.0f us %7.1f GB/s %8.1f GFLOP/s %6.2f x\n", what, op.c_str(),
               str(dtype).c_str(), 1e6 * cost.seconds, 1e-9 * cost.bytes / cost.seconds,
               1e-9 * cost.flops / cost.seconds, cost.seconds / floor);
   std::fflush(stdout);

@@ -28,6 +28,10 @@ struct KernelArgs {
 };
 using Kernel = void (*)(const KernelArgs&);
 
+// When a result is read for the last time. Late: so much else went by that its memory is in no
+// cache when it is written, nor then.
+enum class LastRead : uint8_t { soon, late };
+
 // One node, before memory is known.
 struct OpCall {
   OpId op;
@@ -35,6 +39,7 @@ struct OpCall {
   std::span<const Type> out;
   std::span<const uint8_t> read;  // read[i]: output i is needed
   const Attrs& attrs;
+  LastRead last_read = LastRead::soon;  // of output 0
 };
 
 struct Prepared {

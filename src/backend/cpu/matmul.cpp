@@ -23,7 +23,8 @@ ProductShape shape_of(const OpCall& call, size_t first, const MatmulTerm& term, 
           .addend = adds ? Addend::result : Addend::none,
           .dtype = a.dtype,
           .b_dtype = b.dtype,
-          .c_dtype = call.out[0].dtype};
+          .c_dtype = call.out[0].dtype,
+          .last_read = call.last_read};
 }
 
 // Products add to what the result holds.

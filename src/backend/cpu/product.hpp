@@ -24,6 +24,7 @@ struct ProductShape {
   DType b_dtype = DType::f32;  // may be narrow when A is f32: B is widened, which is exact; and
                                // f32 when A is bf16: B is rounded
   DType c_dtype = DType::f32;  // as A, or f32 when A is bf16
+  LastRead last_read = LastRead::soon;
 };
 
 class Product {

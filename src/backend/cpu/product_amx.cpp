@@ -37,11 +37,31 @@ struct Result {
   int64_t stride;
   float alpha;
   bool adds;
+  LastRead last_read = LastRead::soon;
+
+  // Whether whole lines of it are to be written past the caches.
+  bool streams() const {
+    return std::is_same_v<C, bf16> && last_read == LastRead::late && !adds &&
+           stride % kBlock == 0 && reinterpret_cast<uintptr_t>(data) % 64 == 0;
+  }
+  Result at(int64_t i, int64_t j) const {
+    return {data + i * stride + j, stride, alpha, adds, last_read};
+  }
 };
+
+void finish_lines(const float* sums, int64_t m, const Result<bf16>& c) {
+  for (int64_t i = 0; i < m; ++i) {
+    const float* from = sums + i * kBlock;
+    stream(c.data + i * c.stride, c.alpha * load(from), c.alpha * load(from + kLanes<float>));
+  }
+}
 
 // c = alpha * sums (+ c) of a block
 template <class C>
 void finish(const float* sums, int64_t m, int64_t n, const Result<C>& c) {
+  if constexpr (std::is_same_v<C, bf16>) {
+    if (n == kBlock && c.streams()) return finish_lines(sums, m, c);
+  }
   for (int64_t i = 0; i < m; ++i) {
     const float* from = sums + i * kBlock;
     C* to = c.data + i * c.stride;
@@ -211,8 +231,9 @@ class AmxProducts {
     const auto alpha = static_cast<float>(s_.alpha);
     const bool adds = s_.addend == Addend::result;
     if (s_.c_dtype == DType::bf16)
-      return store_blocks(tiles, factors, thin, before, m, n,
-                          Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds});
+      return store_blocks(
+          tiles, factors, thin, before, m, n,
+          Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds, s_.last_read});
     const Result<float> result{static_cast<float*>(c) + at, s_.n, alpha, adds};
     if (before != nullptr || alpha != 1.0f || n % kTile != 0)
       return store_blocks(tiles, factors, thin, before, m, n, result);
@@ -240,7 +261,7 @@ class AmxProducts {
                     const float* before, int64_t m, int64_t n, const Result<C>& c) const {
     alignas(64) float sums[kBlock * kBlock];
     for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
-      prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
+      if (!c.streams()) prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
       if (before != nullptr) {
         for (int64_t row = 0; row < rows; ++row)
           std::copy_n(before + (i + row) * sums_stride_ + j, pieces(columns, kTile) * kTile,
@@ -248,8 +269,9 @@ class AmxProducts {
       }
       multiply_block(tiles, factors, thin, i, j, rows, columns, sums, kBlock,
                      before == nullptr ? Store::assign : Store::add);
-      finish(sums, rows, columns, Result<C>{c.data + i * c.stride + j, c.stride, c.alpha, c.adds});
+      finish(sums, rows, columns, c.at(i, j));
     });
+    if (c.streams()) finish_streaming();
   }
 
   ProductShape s_;

@@ -47,7 +47,17 @@ inline Vec<float> load(const bf16* p) {
   return reinterpret_cast<const Vec<float>&>(wide);
 }
 
+// 32 numbers that fill the cache line at p, written past the caches; after the last of them a
+// thread calls finish_streaming().
 #if defined(__AVX512BF16__)
+inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(second),
+                                               reinterpret_cast<const __m512&>(first));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<const __m512i&>(rounded));
+}
+inline void finish_streaming() {
+  _mm_sfence();
+}
 inline void store(bf16* p, Vec<float> v) {  // numbers below the normal ones become zero
   const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(v));
   std::memcpy(static_cast<void*>(p), &rounded, sizeof rounded);
@@ -56,6 +66,11 @@ inline void store(bf16* p, Vec<float> v) {  // numbers below the normal ones bec
 inline void store(bf16* p, Vec<float> v) {
   for (int64_t i = 0; i < kLanes<float>; ++i) p[i] = bf16(v[i]);
 }
+inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
+  store(p, first);
+  store(p + kLanes<float>, second);
+}
+inline void finish_streaming() {}
 #endif
 
 // Sum of the lanes as a fixed tree.
