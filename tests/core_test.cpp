@@ -227,9 +227,41 @@ TEST_SUITE("core") {
          {0x7fc00000u, 0xffc00000u, 0x7fc00001u, 0xffc00155u, 0x7f800001u, 0x7fffffffu}) {
       CHECK(std::isnan(cpu::exponential(std::bit_cast<float>(bits))));
     }
-    CHECK(cpu::sigmoid(0.0f) == 0.5f);
-    CHECK(cpu::sigmoid(-200.0f) == 0.0f);
-    CHECK(cpu::sigmoid(200.0f) == 1.0f);
+  }
+
+  TEST_CASE("the exponential in lanes is that of one number, where no result is above 1") {
+    auto check = [](float x) {
+      const cpu::Vec<float> lanes = cpu::exponential_of_negative(cpu::Vec<float>{} + x);
+      for (int i = 0; i < 16; ++i) CHECK_MESSAGE(lanes[i] == cpu::exponential(x), x);
+    };
+    for (float x = -89.0f; x <= 0.0f; x += 0.0137f) check(x);
+    for (const float x : {-0.0f, -1e-30f, -87.33654f, -87.34f, -1e10f, -kInfinity}) check(x);
+    for (const uint32_t bits : {0x7fc00000u, 0xffc00155u, 0x7f800001u, 0x7fffffffu})
+      CHECK(std::isnan(
+          cpu::exponential_of_negative(cpu::Vec<float>{} + std::bit_cast<float>(bits))[3]));
+  }
+
+  TEST_CASE("the sigmoid in lanes") {
+    for (float x = -100.0f; x < 100.0f; x += 0.173f) {
+      const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));
+      CHECK(cpu::sigmoid(cpu::Vec<float>{} + x)[5] == doctest::Approx(expected).epsilon(4e-7));
+      CHECK(cpu::sigmoid(cpu::Vec<double>{} + x)[5] == doctest::Approx(expected).epsilon(1e-15));
+    }
+    CHECK(cpu::sigmoid(cpu::Vec<float>{})[0] == 0.5f);
+    CHECK(cpu::sigmoid(cpu::Vec<float>{} - 200.0f)[0] == 0.0f);
+    CHECK(cpu::sigmoid(cpu::Vec<float>{} + 200.0f)[0] == 1.0f);
+    CHECK(std::isnan(cpu::sigmoid(cpu::Vec<float>{} + NAN)[0]));
+  }
+
+  TEST_CASE("transposing 16 x 16 words") {
+    cpu::Vec<float> rows[16];
+    for (int i = 0; i < 16; ++i) {
+      for (int j = 0; j < 16; ++j) rows[i][j] = static_cast<float>(16 * i + j);
+    }
+    cpu::transpose(rows);
+    for (int i = 0; i < 16; ++i) {
+      for (int j = 0; j < 16; ++j) CHECK(rows[i][j] == static_cast<float>(16 * j + i));
+    }
   }
 
   TEST_CASE("dot and lane sums") {

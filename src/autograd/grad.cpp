@@ -1,5 +1,7 @@
 #include "mora/autograd/grad.hpp"
 
+#include <algorithm>
+
 #include "mora/ops/ops.hpp"
 
 namespace mora {
@@ -18,9 +20,10 @@ std::vector<uint8_t> reached_from(const Graph& graph, std::span<const Var> wrt) 
   return reached;
 }
 
-// What a gradient reads of the forward pass: its values, or, of a region that is recomputed, those
-// of a copy of its nodes. The copy computes from the region's inputs, which are kept; what of it
-// nobody reads is dead code. Asked for nodes from the last to the first.
+// What a gradient reads of the forward pass: its values, or, of a region that is recomputed and of
+// values that were to be forgotten, those of a copy of their nodes. A region's copy computes from
+// its inputs, which are kept; what of it nobody reads is dead code. Asked for nodes from the last to
+// the first.
 class ForwardValues {
  public:
   explicit ForwardValues(Graph& graph)
@@ -30,27 +33,37 @@ class ForwardValues {
   void reach(int node) {
     while (!regions_.empty() && regions_.back().begin > node) regions_.pop_back();
     if (regions_.empty() || node >= regions_.back().end) return;
-    for (int n = regions_.back().begin; n < regions_.back().end; ++n) copy(n);
+    for (int n = regions_.back().begin; n < regions_.back().end; ++n) {
+      const std::vector<Var> again = emit_again(n);
+      const std::vector<int>& out = graph_.nodes()[static_cast<size_t>(n)].out;
+      for (size_t o = 0; o < again.size(); ++o) copy_[static_cast<size_t>(out[o])] = again[o];
+    }
     regions_.pop_back();
   }
 
-  std::vector<Var> vars(std::span<const int> ids) const {
+  std::vector<Var> vars(std::span<const int> ids) {
     std::vector<Var> result;
     for (int id : ids) {
-      const Var& again = copy_[static_cast<size_t>(id)];
+      Var& again = copy_[static_cast<size_t>(id)];
+      if (!again && graph_.value(id).remembered == Remembered::no) again = made_again(id);
       result.push_back(again ? again : Var{&graph_, id});
     }
     return result;
   }
 
  private:
-  void copy(int n) {
+  Var made_again(int id) {
+    const int n = graph_.value(id).producer;
+    const std::vector<int>& out = graph_.nodes()[static_cast<size_t>(n)].out;
+    return emit_again(n)[static_cast<size_t>(std::ranges::find(out, id) - out.begin())];
+  }
+
+  std::vector<Var> emit_again(int n) {
     const Node& node = graph_.nodes()[static_cast<size_t>(n)];
     ensure(node.op->mutates == 0, node.scope, ": \"", node.op->name,
            "\" changes memory and cannot be computed again");
     const auto guard = graph_.scope(node.scope + kRecomputedScope);
-    const std::vector<Var> again = graph_.emit(*node.op, node.attrs, vars(node.in));
-    for (size_t o = 0; o < again.size(); ++o) copy_[static_cast<size_t>(node.out[o])] = again[o];
+    return graph_.emit(*node.op, node.attrs, vars(node.in));
   }
 
   Graph& graph_;
@@ -93,9 +106,9 @@ std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
     ensure(node.op->vjp != nullptr, node.scope, ": a gradient is asked for through \"",
            node.op->name, "\", which has no derivative");
     forward.reach(n);
+    const std::vector<Var> in = forward.vars(node.in), out = forward.vars(node.out);
     const auto guard = graph.scope(node.scope + kGradScope);
-    const std::vector<Var> din =
-        node.op->vjp({node, forward.vars(node.in), forward.vars(node.out), dout, wanted});
+    const std::vector<Var> din = node.op->vjp({node, in, out, dout, wanted});
     for (size_t i = 0; i < din.size(); ++i) {
       if (din[i] && wanted[i]) contribute(node.in[i], din[i]);
     }

@@ -56,6 +56,10 @@ Graph::ScopeGuard::~ScopeGuard() {
   graph_.scope_ = outer_;
 }
 
+void Graph::forget(Var v) {
+  values_[static_cast<size_t>(v.id)].remembered = Remembered::no;
+}
+
 Graph::RecomputeGuard::RecomputeGuard(Graph& graph) : graph_(graph) {
   ensure(!graph.in_region_, graph.scope_, ": a recomputed region within another");
   graph.in_region_ = true;

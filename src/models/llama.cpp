@@ -59,7 +59,10 @@ Attend Llama::packed_attention(Var segment_start) const {
 
 Var Llama::norm(Context& context, std::string_view name, const Parameter& weight, Var x) const {
   const auto guard = context.graph().scope(name);
-  return rms_norm(x, context.parameter(weight), config_.rms_norm_eps, context.activations()).y;
+  const Var y =
+      rms_norm(x, context.parameter(weight), config_.rms_norm_eps, context.activations()).y;
+  context.graph().forget(y);
+  return y;
 }
 
 Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,
@@ -76,7 +79,9 @@ Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,
 
 Var Llama::mlp(Context& context, const Layer& l, Var x) {
   const auto guard = context.graph().scope("mlp");
-  return l.down_proj(context, swiglu(l.gate_proj(context, x), l.up_proj(context, x)));
+  const Var inner = swiglu(l.gate_proj(context, x), l.up_proj(context, x));
+  context.graph().forget(inner);
+  return l.down_proj(context, inner);
 }
 
 Var Llama::layer(Context& context, int64_t index, Var x, Var positions,

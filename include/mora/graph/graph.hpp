@@ -41,11 +41,15 @@ struct Node {
   std::string scope;  // "model.layers.3.self_attn.q_proj"
 };
 
+// Whether a gradient that reads a value reads what the forward pass left, or makes it again.
+enum class Remembered : uint8_t { yes, no };
+
 struct Value {
   Type type;
   int producer = -1;  // node, or -1 for a leaf
   Tensor bound;       // a leaf's memory
   std::string name;   // a leaf's name
+  Remembered remembered = Remembered::yes;
 };
 
 // What a vector-Jacobian product is given: dout[i] is empty where no gradient reaches output i.
@@ -104,6 +108,9 @@ class Graph {
     std::string outer_;
   };
   [[nodiscard]] ScopeGuard scope(std::string_view name) { return {*this, name}; }
+
+  // The gradient makes v again where it reads it: for what takes no longer to make than to fetch.
+  void forget(Var v);
 
   // Nodes [begin, end) whose values grad() computes again instead of reading: they die with the
   // forward pass. Regions do not nest.

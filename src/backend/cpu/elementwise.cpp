@@ -89,15 +89,29 @@ void cast(const KernelArgs& args) {
   }
 }
 
+namespace {
+
+// body(i, n) for the n elements of each vector from i on.
+template <class T, class Body>
+void each_vector(int64_t size, const Body& body) {
+  parallel_pieces(size, kStreamPiece, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + kLanes<T> <= end; i += kLanes<T>) body(i, kLanes<T>);
+    if (i < end) body(i, end - i);
+  });
+}
+
+}  // namespace
+
 // y = g * sigmoid(g) * u
 template <class S>
 void swiglu(const KernelArgs& args) {
   using T = Working<S>;
   const auto *g = ptr<const S>(args.in[0]), *u = ptr<const S>(args.in[1]);
   auto* y = ptr<S>(args.out[0]);
-  each(args.out[0].elements(), [=](int64_t i) {
-    const T gate = value_as<T>(g[i]);
-    y[i] = value_as<S>(gate * sigmoid(gate) * value_as<T>(u[i]));
+  each_vector<T>(args.out[0].elements(), [=](int64_t i, int64_t n) {
+    const Vec<T> gate = load(g + i, n);
+    store(y + i, gate * sigmoid(gate) * load(u + i, n), n);
   });
 }
 
@@ -108,28 +122,11 @@ void swiglu_grad(const KernelArgs& args) {
   const auto *g = ptr<const S>(args.in[0]), *u = ptr<const S>(args.in[1]),
              *dy = ptr<const S>(args.in[2]);
   auto *dg = ptr<S>(args.out[0]), *du = ptr<S>(args.out[1]);
-  const auto gate_gradient = [=](T gate, T up, T d, T s) {
-    return value_as<S>(d * up * s * (T(1) + gate * (T(1) - s)));
-  };
-  const auto up_gradient = [=](T gate, T d, T s) { return value_as<S>(d * gate * s); };
-  const int64_t n = args.in[0].elements();
-  if (dg != nullptr && du != nullptr) {
-    each(n, [=](int64_t i) {
-      const T gate = value_as<T>(g[i]), d = value_as<T>(dy[i]), s = sigmoid(gate);
-      du[i] = up_gradient(gate, d, s);
-      dg[i] = gate_gradient(gate, value_as<T>(u[i]), d, s);
-    });
-  } else if (dg != nullptr) {
-    each(n, [=](int64_t i) {
-      const T gate = value_as<T>(g[i]);
-      dg[i] = gate_gradient(gate, value_as<T>(u[i]), value_as<T>(dy[i]), sigmoid(gate));
-    });
-  } else if (du != nullptr) {
-    each(n, [=](int64_t i) {
-      const T gate = value_as<T>(g[i]);
-      du[i] = up_gradient(gate, value_as<T>(dy[i]), sigmoid(gate));
-    });
-  }
+  each_vector<T>(args.in[0].elements(), [=](int64_t i, int64_t n) {
+    const Vec<T> gate = load(g + i, n), up = load(u + i, n), d = load(dy + i, n), s = sigmoid(gate);
+    if (du != nullptr) store(du + i, d * gate * s, n);
+    if (dg != nullptr) store(dg + i, d * up * s * (T(1) + gate * (T(1) - s)), n);
+  });
 }
 
 MORA_CPU_ACTIVATION_KERNEL(add)

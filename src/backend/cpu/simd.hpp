@@ -73,6 +73,20 @@ inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
 inline void finish_streaming() {}
 #endif
 
+// The first n lanes; the others are zeros, or stay as they are in memory.
+template <class S>
+inline Vec<Working<S>> load(const S* p, int64_t n) {
+  if (n == kLanes<Working<S>>) return load(p);
+  Vec<Working<S>> v{};
+  for (int64_t i = 0; i < n; ++i) v[i] = value_as<Working<S>>(p[i]);
+  return v;
+}
+template <class S>
+inline void store(S* p, Vec<Working<S>> v, int64_t n) {
+  if (n == kLanes<Working<S>>) return store(p, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = value_as<S>(v[i]);
+}
+
 // Sum of the lanes as a fixed tree.
 template <class T>
 inline T lane_sum(Vec<T> v) {
@@ -151,7 +165,7 @@ inline double exponential(double x) {
 
 typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
 
-// The same for lanes of x <= 0, as a softmax has them; a NaN stays one.
+// The same for lanes of x <= 0, as a softmax has them.
 inline Vec<float> exponential_of_negative(Vec<float> x) {
   const Vec<float> least = Vec<float>{} - 87.33654f;
   const Vec<float> clamped = least > x ? least : x;
@@ -167,7 +181,8 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
   p = p * r * r + r + 1.0f;
   const Words result =
       reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
-  return least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
+  const Vec<float> number = least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
+  return x == x ? number : x;  // as above
 }
 
 // Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.
@@ -200,9 +215,16 @@ inline T exponentials(T* x, int64_t n, T shift) {
   return sum;
 }
 
-template <class T>
-inline T sigmoid(T x) {
-  return T(1) / (T(1) + exponential(-x));
+// 1 / (1 + e^-x) in lanes, by e^-|x|, which does not overflow.
+inline Vec<float> sigmoid(Vec<float> x) {
+  const auto negative = x < 0.0f;
+  const Vec<float> e = exponential_of_negative(negative ? x : -x);
+  return (negative ? e : Vec<float>{} + 1.0f) / (1.0f + e);
+}
+inline Vec<double> sigmoid(Vec<double> x) {
+  Vec<double> e;
+  for (int64_t i = 0; i < kLanes<double>; ++i) e[i] = std::exp(-x[i]);
+  return 1.0 / (1.0 + e);
 }
 
 }  // namespace mora::cpu
