@@ -208,6 +208,25 @@ TEST_SUITE("plan") {
     CHECK(fused.bytes() <= apart.bytes());
   }
 
+  TEST_CASE("products that are added become one step, also with a third addend, once read only") {
+    Bench b;
+    const Var x = b.leaf({5, 7}), w = b.leaf({9, 7}), inside = b.leaf({5, 2}), up = b.leaf({9, 2}),
+              c = b.leaf({5, 9});
+    const Var layer = matmul(x, w, {.tb = Transpose::yes}),
+              update = matmul(inside, up, {.tb = Transpose::yes, .alpha = 2});
+    const Var sum = add(layer, update), all = add(c, sum);
+    Plan apart = b.plan(std::array{all}, {.fusion = Reuse::no});
+    apart.run();
+    const Array expected = numbers(apart[all]);
+    Plan fused = b.plan(std::array{all});
+    CHECK(apart.steps() == 4);
+    CHECK(fused.steps() == 1);
+    fused.run();
+    CHECK(difference(numbers(fused[all]), expected) < 1e-6);
+    CHECK(b.plan(std::array{all, layer}).steps() ==
+          3);  // the layer's product stays, and the sums are two
+  }
+
   TEST_CASE("fusion does not move a product past an update of what it reads") {
     Bench b;
     const Var x = b.leaf({4, 4}), w = b.leaf({4, 4}), c = b.leaf({4, 4});

@@ -140,9 +140,10 @@ int guarded(const char* program, int (*body)(int, char**), int argc, char** argv
 }
 
 std::string version_text(const char* program) {
+  const std::string bf16 =
+      multiplies_bf16() ? str("by ", multiplier_of_bf16()) : std::string("in fp32");
   return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen",
-             ", " MORA_VECTORS " kernels, bf16 products ",
-             multiplies_bf16() ? "by the processor" : "in fp32", ", compiled by ",
+             ", " MORA_VECTORS " kernels, bf16 products ", bf16, ", compiled by ",
 #ifdef __clang__
              "clang ",
 #else

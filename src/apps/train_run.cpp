@@ -141,8 +141,8 @@ void Run::banner() const {
   std::fputs(task_->data_report().c_str(), stderr);
   if (t.in_bf16() && !multiplies_bf16()) {
     std::fputs(
-        "note: nothing here multiplies bf16 (oneDNN and AVX512_BF16 or AMX do): products are made "
-        "in fp32, over storage in bf16\n",
+        "note: nothing here multiplies bf16 (AMX does, or oneDNN by AVX512_BF16): products are made in "
+        "fp32, over storage in bf16\n",
         stderr);
   }
   std::fprintf(stderr, "trainable params: %lld || all params: %lld || trainable%%: %.4f\n",

@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "mora/core/tensor.hpp"
 #include "mora/graph/attrs.hpp"
@@ -55,14 +56,17 @@ class Backend {
   virtual Prepared prepare(const OpCall& call) const = 0;
 };
 
-// Who multiplies matrices on the CPU. automatic: oneDNN where it was found at build time and suits
-// the shape, else Eigen.
+// Who multiplies matrices on the CPU. automatic: in bf16 AMX where the processor has it, else oneDNN
+// where it was found at build time and suits the shape, else Eigen.
 enum class MatmulProvider { automatic, onednn, eigen };
 
 bool has_onednn();
-// Whether the CPU's backend multiplies bf16 by the processor's own instructions; if not, products
-// of bf16 are made in f32.
-bool multiplies_bf16();
+// Whose instructions multiply bf16 on the CPU by default: "AMX", "oneDNN", or nobody's ("").
+// Then products of bf16 are made in f32. ONEDNN_MAX_CPU_ISA limits all of them.
+std::string_view multiplier_of_bf16();
+inline bool multiplies_bf16() {
+  return !multiplier_of_bf16().empty();
+}
 std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider = MatmulProvider::automatic);
 
 }  // namespace mora

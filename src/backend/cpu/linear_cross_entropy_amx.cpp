@@ -28,6 +28,8 @@ struct Statistics {
   float target;
 };
 
+enum class Packed : uint8_t { logits, both };  // W for which products
+
 struct Loss {
   int64_t width, vocab;
   amx::Source w;  // [V, D]
@@ -48,9 +50,8 @@ struct Loss {
 
   // body(first column, columns, block) for the blocks of every chunk of W, after it was packed;
   // panels of rows are tasks.
-  enum class For : uint8_t { logits, both };
   template <class Body>
-  void for_chunks(For what, const Body& body) const {
+  void for_chunks(Packed what, const Body& body) const {
     const int64_t panel = panel_rows(), panels = (tokens + panel - 1) / panel;
     for (int64_t begin = 0; begin < vocab; begin += kChunk) {
       const int64_t blocks = (std::min(kChunk, vocab - begin) + kColumns - 1) / kColumns;
@@ -72,10 +73,10 @@ struct Loss {
   }
   bf16* dh_block(int64_t i) const { return dh_w + amx::packed_elements(kColumns, width) * i; }
 
-  void pack(int64_t column, int64_t block, For what) const {
+  void pack(int64_t column, int64_t block, Packed what) const {
     const int64_t n = columns_at(column);
     amx::pack_b(w_from(column), Transpose::yes, width, n, logits_block(block));
-    if (what == For::both) amx::pack_b(w_from(column), Transpose::no, n, width, dh_block(block));
+    if (what == Packed::both) amx::pack_b(w_from(column), Transpose::no, n, width, dh_block(block));
   }
 
   // Logits of rows [row, row + m) in rows of kColumns; columns behind the vocabulary are -infinity.
@@ -92,7 +93,7 @@ struct Loss {
   void sum_up() const {
     std::fill_n(statistics, tokens,
                 Statistics{Vec<float>{} - std::numeric_limits<float>::infinity(), {}, 0});
-    for_chunks(For::logits,
+    for_chunks(Packed::logits,
                [&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column, int64_t block) {
                  alignas(64) float z[kMostRows * kColumns];
                  logits(tiles, row, m, column, block, z);
@@ -131,8 +132,8 @@ struct Loss {
 
   void add_gradients() const {
     std::fill_n(sums, tokens * width, 0.0f);
-    for_chunks(For::both, [&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column,
-                              int64_t block) {
+    for_chunks(Packed::both, [&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column,
+                                 int64_t block) {
       alignas(64) float z[kMostRows * kColumns];
       alignas(64) bf16 dz[kMostRows * kColumns];
       logits(tiles, row, m, column, block, z);

@@ -10,8 +10,9 @@
 
 namespace mora {
 
-bool multiplies_bf16() {
-  return cpu::multiplies_by_amx() || cpu::onednn_multiplies_bf16();
+std::string_view multiplier_of_bf16() {
+  if (cpu::multiplies_by_amx()) return "AMX";
+  return cpu::onednn_multiplies_bf16() ? "oneDNN" : "";
 }
 
 namespace cpu {
