@@ -201,7 +201,9 @@ class Rotation final : public Blocks {
   }
 
   Var blocks(Context& context, Var x) const override {
-    return rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
+    const Var rotated = rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
+    context.graph().forget(rotated);  // larger than x, and made by one pass over it
+    return rotated;
   }
 
   OwnedTensor table_;

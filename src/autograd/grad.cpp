@@ -45,13 +45,22 @@ class ForwardValues {
     std::vector<Var> result;
     for (int id : ids) {
       Var& again = copy_[static_cast<size_t>(id)];
-      if (!again && graph_.value(id).remembered == Remembered::no) again = made_again(id);
+      if (!again && forgotten(id)) again = made_again(id);
       result.push_back(again ? again : Var{&graph_, id});
     }
     return result;
   }
 
  private:
+  // Also under another shape.
+  bool forgotten(int id) const {
+    const Value& value = graph_.value(id);
+    if (value.remembered == Remembered::no) return true;
+    if (value.producer < 0) return false;
+    const Node& node = graph_.nodes()[static_cast<size_t>(value.producer)];
+    return node.op == &kReshape && forgotten(node.in[0]);
+  }
+
   Var made_again(int id) {
     const int n = graph_.value(id).producer;
     const std::vector<int>& out = graph_.nodes()[static_cast<size_t>(n)].out;

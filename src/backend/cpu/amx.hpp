@@ -18,6 +18,14 @@ constexpr int64_t kTile = 16;   // rows of a tile, and columns of sums
 constexpr int64_t kDepth = 32;  // bf16 in a row of a tile
 constexpr int64_t kBlock = 32;  // rows and columns of a block of sums
 
+inline int64_t pieces(int64_t n, int64_t most) {
+  return (n + most - 1) / most;
+}
+// A piece where n is cut into equal ones of at most `most`, each a multiple of `step`.
+inline int64_t piece(int64_t n, int64_t most, int64_t step) {
+  return pieces(pieces(n, pieces(n, most)), step) * step;
+}
+
 // Whether the processor has AMX for bf16 and the system lets this process use it.
 bool available();
 
