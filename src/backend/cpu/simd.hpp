@@ -186,10 +186,9 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
 }
 
 // Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.
-template <class Row>
-inline void transpose(Row (&rows)[16]) {
-  Row other[16];
-  auto interleave = [](const Row* from, Row* to) {
+inline void transpose(Words (&rows)[16]) {
+  Words other[16];
+  auto interleave = [](const Words* from, Words* to) {
     for (int i = 0; i < 8; ++i) {
       to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
                                           5, 21, 6, 22, 7, 23);
@@ -201,6 +200,10 @@ inline void transpose(Row (&rows)[16]) {
   interleave(other, rows);
   interleave(rows, other);
   interleave(other, rows);
+}
+
+inline void transpose(Vec<float> (&rows)[16]) {
+  transpose(reinterpret_cast<Words(&)[16]>(rows));
 }
 
 // Turns x into e^(x - shift) and returns the sum, in lanes.
