@@ -15,9 +15,10 @@ inline constexpr const char* kRecomputedScope = ".recomputed";
 
 // d(sum_i <outputs[i], seeds[i]>) / d wrt[j], each with the shape of wrt[j]; an empty Var where
 // nothing depends on wrt[j]. Inside the graph's recomputed regions it reads copies of the forward
-// nodes, written in front of the region's part of the gradient. Only nodes on a path from wrt to
-// outputs are differentiated. Throws Error(internal) naming the op when such a path crosses an
-// operation without a derivative: a gradient never vanishes silently.
+// nodes, written in front of the region's part of the gradient; a forgotten value it makes again in
+// front of the first part that reads it. Only nodes on a path from wrt to outputs are
+// differentiated. Throws Error(internal) naming the op when such a path crosses an operation
+// without a derivative: a gradient never vanishes silently.
 std::vector<Var> grad(std::span<const Var> outputs, std::span<const Var> seeds,
                       std::span<const Var> wrt);
 
