@@ -151,8 +151,10 @@ void write_safetensors_folder(const fs::path& folder, std::span<const StoredTens
 namespace {
 
 constexpr size_t kSampleBytes = 4096;
+constexpr size_t kPieceBytes = size_t{1} << 20;
 
-// SHA-256 over a line for each tensor, with what `add` feeds to the tensor's own hash.
+// SHA-256 over a line for each tensor, with what `add` feeds to the tensor's own hash:
+// add(hash, file, bytes).
 template <class Add>
 std::string hash_tensors(const SafetensorsFolder& folder, const Add& add) {
   std::vector<std::string> lines;
@@ -165,7 +167,7 @@ std::string hash_tensors(const SafetensorsFolder& folder, const Add& add) {
     const std::string& name = *names[static_cast<size_t>(i)];
     const SafetensorsFile& file = folder.file_of(name);
     Sha256 hash;
-    add(hash, file.bytes(name));
+    add(hash, file, file.bytes(name));
     lines[static_cast<size_t>(i)] += hash.hex() + "\n";
     file.release(name);
   });
@@ -177,15 +179,23 @@ std::string hash_tensors(const SafetensorsFolder& folder, const Add& add) {
 }  // namespace
 
 std::string tensors_sha256(const SafetensorsFolder& folder) {
-  return hash_tensors(folder,
-                      [](Sha256& hash, std::span<const std::byte> bytes) { hash.update(bytes); });
+  return hash_tensors(
+      folder, [](Sha256& hash, const SafetensorsFile& file, std::span<const std::byte> bytes) {
+        // A matrix may be larger than the memory that a run has left.
+        for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+          const auto piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
+          hash.update(piece);
+          file.release(piece);
+        }
+      });
 }
 
 std::string tensors_sample_sha256(const SafetensorsFolder& folder) {
-  return hash_tensors(folder, [](Sha256& hash, std::span<const std::byte> bytes) {
-    hash.update(bytes.first(std::min(bytes.size(), kSampleBytes)));
-    hash.update(bytes.last(std::min(bytes.size(), kSampleBytes)));
-  });
+  return hash_tensors(folder,
+                      [](Sha256& hash, const SafetensorsFile&, std::span<const std::byte> bytes) {
+                        hash.update(bytes.first(std::min(bytes.size(), kSampleBytes)));
+                        hash.update(bytes.last(std::min(bytes.size(), kSampleBytes)));
+                      });
 }
 
 }  // namespace mora

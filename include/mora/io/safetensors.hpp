@@ -46,8 +46,10 @@ class SafetensorsFile {
   // The tensor's bytes in the map, little-endian and not necessarily aligned.
   std::span<const std::byte> bytes(const std::string& name) const;
 
-  // Gives back the memory of a tensor's pages (MappedFile::release).
+  // Gives back the memory of the pages of a tensor, or of a part of its bytes
+  // (MappedFile::release).
   void release(const std::string& name) const { map_.release(bytes(name)); }
+  void release(std::span<const std::byte> part) const { map_.release(part); }
 
   // Reads a tensor into `into`, whose shape must equal the file's; takes no memory but `into`'s and
   // a few KiB. F32, F16, BF16 and F64 convert to f32, bf16, f16 and f64 (rounding to nearest even
