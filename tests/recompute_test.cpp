@@ -110,6 +110,10 @@ TEST_CASE("only what a gradient reads is computed again") {
   // What takes no longer to make than to fetch: two norms and a swiglu in each of two layers.
   CHECK(none.again("") == 6);
   CHECK(none.again("layernorm") == 4);
+  // In bf16 also the sum behind attention, whose parts are smaller.
+  const PlannedStepOfTraining narrow(adapter, 64, {.stored = DType::bf16});
+  CHECK(narrow.again("") == 8);
+  CHECK(narrow.again("layernorm") == 4);
   CHECK(attention.again("mlp") == 2);
   CHECK(attention.again("layers.0.self_attn.q_proj") > 0);
   CHECK(attention.again("layers.1.self_attn") > 0);

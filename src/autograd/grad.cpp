@@ -72,7 +72,11 @@ class ForwardValues {
     ensure(node.op->mutates == 0, node.scope, ": \"", node.op->name,
            "\" changes memory and cannot be computed again");
     const auto guard = graph_.scope(node.scope + kRecomputedScope);
-    return graph_.emit(*node.op, node.attrs, vars(node.in));
+    const std::vector<Var> again = graph_.emit(*node.op, node.attrs, vars(node.in));
+    for (size_t o = 0; o < again.size(); ++o) {
+      if (graph_.value(node.out[o]).remembered == Remembered::no) graph_.forget(again[o]);
+    }
+    return again;
   }
 
   Graph& graph_;

@@ -93,6 +93,8 @@ Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
     const auto half = context.region(Recompute::attention);
     const Var h = norm(context, "input_layernorm", *l.input_layernorm, x);
     x = add(x, self_attn(context, index, h, positions, attend));
+    // The addend, kept instead, takes half of the bytes of the sum.
+    if (context.activations() == DType::bf16) context.graph().forget(x);
   }
   const Var m = norm(context, "post_attention_layernorm", *l.post_attention_layernorm, x);
   return add(x, mlp(context, l, m));

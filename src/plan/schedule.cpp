@@ -137,6 +137,8 @@ class Fuser {
 
   void fuse_add(size_t s, std::vector<uint8_t>& gone) {
     PlannedStep& step = steps_[s];
+    // What is added instead of its sum is kept: rounded, so rounded in the sum as well.
+    if (graph_.value(step.out[0]).remembered == Remembered::no) return;
     for (const size_t side : {size_t{1}, size_t{0}}) {
       const auto maker = lone_maker(step.in[side], gone);
       const size_t other = 1 - side;

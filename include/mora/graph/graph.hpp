@@ -41,7 +41,8 @@ struct Node {
   std::string scope;  // "model.layers.3.self_attn.q_proj"
 };
 
-// Whether a gradient that reads a value reads what the forward pass left, or makes it again.
+// Whether a gradient that reads a value reads what the forward pass left, or makes it again. The
+// plan does not fuse a sum that is made again with what makes its parts, which are kept.
 enum class Remembered : uint8_t { yes, no };
 
 struct Value {
