@@ -50,8 +50,9 @@ class CpuBackend final : public Backend {
         return cpu::prepare_attention_grad(call, provider_);
       case OpId::squared_norm:
         return cpu::prepare_squared_norm(call);
-      case OpId::fold:
       case OpId::unfold:
+        return cpu::prepare_unfold(call);
+      case OpId::fold:
       case OpId::rotate_blocks:
         return cpu::prepare_row_sums(call);
       default:

@@ -10,39 +10,106 @@ namespace mora::cpu {
 
 namespace {
 
-// Visits the pairs (group, feature) of a grouping as runs f(group, group_step, feature, length):
-// feature + i belongs to group + i * group_step.
+// Visits the pairs (group, feature) at extended positions from `begin` on, where feature 0 or group
+// 0 is, as runs f(group, feature, length): feature + i belongs to group + i.
 template <class Visit>
-void strided_runs(int64_t features, int64_t groups, Padding padding, const Visit& visit) {
+void strided_runs(int64_t begin, int64_t features, int64_t groups, Padding padding,
+                  const Visit& visit) {
   const int64_t whole = (features + groups - 1) / groups * groups;
   const int64_t end = padding == Padding::circular ? whole : features;
-  for (int64_t p = 0; p < end;) {
-    const int64_t feature = p % features, group = p % groups;
+  int64_t feature = begin % features, group = begin % groups;
+  for (int64_t p = begin; p < end;) {
     const int64_t length = std::min({features - feature, groups - group, end - p});
-    visit(group, int64_t{1}, feature, length);
+    visit(group, feature, length);
     p += length;
+    feature = feature + length < features ? feature + length : 0;
+    group = group + length < groups ? group + length : 0;
   }
 }
 
+// Visits groups as f(group, feature, length): these features belong to it.
 template <class Visit>
-void contiguous_runs(int64_t features, int64_t groups, const Visit& visit) {
+void contiguous_groups(int64_t features, int64_t groups, const Visit& visit) {
   const int64_t small = features / groups, larger = features % groups;
   int64_t feature = 0;
-  for (int64_t group = 0; group < groups && feature < features; ++group) {
+  for (int64_t group = 0; group < groups; ++group) {
     const int64_t length = small + (group < larger ? 1 : 0);
-    visit(group, int64_t{0}, feature, length);
+    visit(group, feature, length);
     feature += length;
   }
 }
 
-template <class Visit>
-void runs(int64_t features, int64_t groups, const FoldAttrs& attrs, const Visit& visit) {
-  if (attrs.grouping == Grouping::strided) {
-    strided_runs(features, groups, attrs.padding, visit);
-  } else {
-    contiguous_runs(features, groups, visit);
+// z[g] = sum of x[k groups + g] over k < rounds
+template <class S>
+void add_rounds(const S* x, int64_t groups, int64_t rounds, Working<S>* z) {
+  constexpr int64_t lanes = kLanes<Working<S>>;
+  if (groups < lanes || rounds == 0) {
+    std::fill_n(z, groups, Working<S>(0));
+    for (int64_t k = 0; k < rounds; ++k) add_row_to(z, x + k * groups, groups);
+    return;
+  }
+  for (int64_t i = 0; i < groups; i += lanes) {
+    const int64_t g = std::min(i, groups - lanes);  // the last vector overlaps the one before
+    Vec<Working<S>> sum = load(x + g);
+    for (int64_t k = 1; k < rounds; ++k) sum += load(x + k * groups + g);
+    store(z + g, sum);
   }
 }
+
+// A token's y before the addend. `row` has what the first features become, as they may belong to
+// several groups; where there are more features than groups, z follows, and its begin once more, so
+// that any vector of features is one load.
+template <class S>
+class Unfolded {
+  using T = Working<S>;
+  static constexpr int64_t kWidth = kLanes<T>, kAgain = kLanes<float>;  // the same for every T
+
+ public:
+  Unfolded(int64_t features, int64_t groups, const FoldAttrs& attrs)
+      : features_(features),
+        groups_(groups),
+        attrs_(attrs),
+        first_(attrs.grouping == Grouping::strided ? std::min(features, groups) : features) {}
+
+  int64_t row_elements() const { return first_ + (first_ < features_ ? groups_ + kAgain : 0); }
+
+  void fill(const S* z, T* row) const {
+    if (attrs_.grouping == Grouping::contiguous) {
+      return contiguous_groups(features_, groups_,
+                               [&](int64_t group, int64_t feature, int64_t length) {
+                                 std::fill_n(row + feature, length, value_as<T>(z[group]));
+                               });
+    }
+    convert_row(z, first_, row);
+    strided_runs(features_, features_, groups_, attrs_.padding,
+                 [&](int64_t group, int64_t feature, int64_t length) {
+                   add_row_to(row + feature, z + group, length);
+                 });
+    if (first_ == features_) return;
+    T* again = row + first_;
+    convert_row(z, groups_, again);
+    for (int64_t i = 0; i < kAgain; ++i) again[groups_ + i] = again[i % groups_];
+  }
+
+  // y = the features of a row that was filled, plus addend unless it is null
+  void write(const T* row, const S* addend, S* y) const {
+    const int64_t end = first_ + groups_;  // a feature there is the one that stands `groups` before
+    int64_t at = 0, f = 0;
+    for (; f + kWidth <= features_; f += kWidth) {
+      const Vec<T> v = load(row + at);
+      store(y + f, addend == nullptr ? v : load(addend + f) + v);
+      at += kWidth;
+      while (at >= end) at -= groups_;
+    }
+    for (; f < features_; ++f, ++at)
+      y[f] = value_as<S>(addend == nullptr ? row[at] : value_as<T>(addend[f]) + row[at]);
+  }
+
+ private:
+  int64_t features_, groups_;
+  FoldAttrs attrs_;
+  int64_t first_;
+};
 
 }  // namespace
 
@@ -50,38 +117,48 @@ template <class S>
 void fold(const KernelArgs& args) {
   using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
-  const int64_t features = args.in[0].shape().last(), groups = attrs.size;
-  each_summed_row<S>(args, nullptr, [&](const S* x, T* z) {
-    std::fill_n(z, groups, T(0));
-    runs(features, groups, attrs,
-         [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
-           if (step == 1) {
-#pragma GCC ivdep
-             for (int64_t i = 0; i < length; ++i) z[group + i] += value_as<T>(x[feature + i]);
-           } else {
-             for (int64_t i = 0; i < length; ++i) z[group] += value_as<T>(x[feature + i]);
-           }
-         });
+  const int64_t features = args.in[0].shape().last(), groups = attrs.size,
+                rounds = features / groups;
+  each_summed_row<S>(args, [&](const S* x, T* z) {
+    if (attrs.grouping == Grouping::contiguous) {
+      contiguous_groups(features, groups, [&](int64_t group, int64_t feature, int64_t length) {
+        z[group] = 0;
+        for (int64_t i = 0; i < length; ++i) z[group] += value_as<T>(x[feature + i]);
+      });
+    } else {
+      add_rounds(x, groups, rounds, z);
+      strided_runs(rounds * groups, features, groups, attrs.padding,
+                   [&](int64_t group, int64_t feature, int64_t length) {
+                     add_row_to(z + group, x + feature, length);
+                   });
+    }
   });
+}
+
+Prepared prepare_unfold(const OpCall& call) {
+  const auto attrs = call.attrs.as<FoldAttrs>();
+  const int64_t tokens = call.out[0].shape[0], groups = call.in[0].shape.last();
+  const int64_t pieces = summing_pieces(tokens, std::max(attrs.size, groups));
+  const int64_t row = Unfolded<float>(attrs.size, groups, attrs).row_elements();
+  return {static_cast<size_t>(pieces * row) * size_of(working_of(call.out[0].dtype)), nullptr};
 }
 
 template <class S>
 void unfold(const KernelArgs& args) {
   using T = Working<S>;
   const auto attrs = args.attrs.as<FoldAttrs>();
-  const int64_t features = attrs.size, groups = args.in[0].shape().last();
-  const S* addend = args.in.size() == 2 ? ptr<const S>(args.in[1]) : nullptr;
-  each_summed_row<S>(args, addend, [&](const S* z, T* y) {
-    std::fill_n(y, features, T(0));
-    runs(features, groups, attrs,
-         [&](int64_t group, int64_t step, int64_t feature, int64_t length) {
-           if (step == 1) {
-#pragma GCC ivdep
-             for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group + i]);
-           } else {
-             for (int64_t i = 0; i < length; ++i) y[feature + i] += value_as<T>(z[group]);
-           }
-         });
+  const int64_t features = attrs.size, groups = args.in[0].shape().last(),
+                grain = rows_per_piece(std::max(features, groups));
+  const Unfolded<S> unfolded(features, groups, attrs);
+  const auto* z = ptr<const S>(args.in[0]);
+  const auto* addend = args.in.size() == 2 ? ptr<const S>(args.in[1]) : nullptr;
+  auto* y = ptr<S>(args.out[0]);
+  parallel_pieces(args.in[0].shape()[0], grain, [&](int64_t begin, int64_t end) {
+    T* row = static_cast<T*>(args.scratch) + begin / grain * unfolded.row_elements();
+    for (int64_t t = begin; t < end; ++t) {
+      unfolded.fill(z + t * groups, row);
+      unfolded.write(row, addend == nullptr ? nullptr : addend + t * features, y + t * features);
+    }
   });
 }
 

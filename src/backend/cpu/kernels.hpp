@@ -31,6 +31,7 @@ Prepared prepare_rms_norm_grad(const OpCall& call);
 Prepared prepare_attention(const OpCall& call, MatmulProvider provider);
 Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider);
 Prepared prepare_squared_norm(const OpCall& call);
+Prepared prepare_unfold(const OpCall& call);
 
 // The elements of an argument. T is the working type; a null tensor gives a null pointer.
 template <class T>

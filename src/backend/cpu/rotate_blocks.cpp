@@ -78,8 +78,7 @@ void rotate_blocks(const KernelArgs& args) {
                          .count = args.in[1].shape()[0],
                          .width = args.in[1].shape().last(),
                          .features = forward ? n : m};
-  if (!forward)
-    return each_summed_row<S>(args, nullptr, [&](const S* a, T* x) { blocks.backward(a, x); });
+  if (!forward) return each_summed_row<S>(args, [&](const S* a, T* x) { blocks.backward(a, x); });
   const auto* x = ptr<const S>(args.in[0]);
   auto* a = ptr<S>(args.out[0]);
   parallel_pieces(args.in[0].shape()[0], rows_per_piece(std::max(n, m)),
