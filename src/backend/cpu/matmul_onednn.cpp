@@ -3,8 +3,9 @@
 // Eigen's provider allocates nothing.)
 //
 // How oneDNN divides a product among threads, and with it the order of its sums, depends on their
-// number. So the result is cut into panels by its shape alone, and each panel is a product that
-// oneDNN makes on one thread.
+// number. So a product is cut into panels by its shape alone, and each panel is a product that
+// oneDNN makes on one thread: panels of the result, or, where the sums are long and the result
+// small, of the depth.
 #include <dnnl.h>
 
 #include <algorithm>
@@ -68,15 +69,20 @@ dnnl_memory_desc_t matrix(DType dtype, int64_t rows, int64_t columns, int64_t ro
   return md;
 }
 
-// The product of a panel of m x n of the result of s.
+// A panel of a product: its part of A and of C lies in the whole, that of B perhaps elsewhere.
+struct Panel {
+  int64_t m, k, n;
+  int64_t b_stride;  // between rows of B as it is stored
+};
+
 class Primitive {
  public:
-  // b_stride: between rows of the panel's part of B, where B is not transposed.
-  Primitive(const ProductShape& s, int64_t m, int64_t n, int64_t b_stride) {
+  Primitive(const ProductShape& s, const Panel& panel) {
     const OneThread guard;
+    const auto [m, k, n, b_stride] = panel;
     const bool ta = s.ta == Transpose::yes, tb = s.tb == Transpose::yes;
-    descs_[0] = ta ? matrix(s.dtype, m, s.k, 1, s.m) : matrix(s.dtype, m, s.k, s.k, 1);
-    descs_[1] = tb ? matrix(s.dtype, s.k, n, 1, s.k) : matrix(s.dtype, s.k, n, b_stride, 1);
+    descs_[0] = ta ? matrix(s.dtype, m, k, 1, s.m) : matrix(s.dtype, m, k, s.k, 1);
+    descs_[1] = tb ? matrix(s.dtype, k, n, 1, b_stride) : matrix(s.dtype, k, n, b_stride, 1);
     descs_[2] = matrix(s.c_dtype, m, n, s.n, 1);
     dnnl_primitive_attr_t attr = nullptr;
     must(dnnl_primitive_attr_create(&attr), "attr_create");
@@ -166,20 +172,49 @@ int64_t panel_size(int64_t side) {
   return std::min(side, (size + 15) / 16 * 16);
 }
 
+// Calls for the panels of a side that is cut into pieces of `size`, the last perhaps shorter.
+class Panels {
+ public:
+  // make(size): the primitive of a panel
+  template <class Make>
+  Panels(int64_t side, int64_t size, const Make& make)
+      : side_(side), size_(size), whole_(make(size)) {
+    if (side % size != 0) rest_ = make(side % size);
+    for (int64_t begin = 0; begin < side; begin += size)
+      calls_.push_back(std::make_unique<Call>(begin + size <= side ? *whole_ : *rest_));
+  }
+  int64_t count() const { return static_cast<int64_t>(calls_.size()); }
+  int64_t begin(int64_t i) const { return i * size_; }
+  int64_t size(int64_t i) const { return std::min(size_, side_ - begin(i)); }
+  int64_t largest() const { return size_; }
+  size_t scratch_bytes() const {
+    return std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
+  }
+  const Call& operator[](int64_t i) const { return *calls_[static_cast<size_t>(i)]; }
+
+ private:
+  int64_t side_, size_;
+  std::unique_ptr<Primitive> whole_, rest_;  // rest_: the last, smaller panel
+  std::vector<std::unique_ptr<Call>> calls_;
+};
+
+const void* at(const void* data, DType dtype, int64_t index) {
+  return static_cast<const std::byte*>(data) + static_cast<size_t>(index) * size_of(dtype);
+}
+
+bool widens(const ProductShape& s) {
+  return s.b_dtype != s.dtype;
+}
+
 class OnednnProduct final : public Product {
  public:
   explicit OnednnProduct(const ProductShape& s)
-      : s_(s), by_rows_(s.m >= s.n), panel_(panel_size(std::max(s.m, s.n))), whole_(make(panel_)) {
-    const int64_t side = std::max(s.m, s.n);
-    if (side % panel_ != 0) rest_ = make(side % panel_);
-    for (int64_t begin = 0; begin < side; begin += panel_) {
-      calls_.push_back(std::make_unique<Call>(begin + panel_ <= side ? *whole_ : *rest_));
-    }
-    panel_scratch_ = std::max(whole_->scratch_bytes(), rest_ ? rest_->scratch_bytes() : 0);
-    slot_bytes_ = panel_scratch_;
-    if (widens()) {
-      slot_bytes_ += scratch_room(panel_ * s.k, DType::f32);
-    }
+      : s_(s),
+        by_rows_(s.m >= s.n),
+        panels_(std::max(s.m, s.n), panel_size(std::max(s.m, s.n)),
+                [this](int64_t size) { return std::make_unique<Primitive>(s_, panel(size)); }) {
+    slot_bytes_ = panels_.scratch_bytes();
+    if (widens(s)) slot_bytes_ += scratch_room(panels_.largest() * s.k, DType::f32);
   }
 
   size_t scratch_bytes() const override { return slot_bytes_ * static_cast<size_t>(slots_); }
@@ -187,36 +222,101 @@ class OnednnProduct final : public Product {
   void run(const void* a, const void* b, void* c, void* scratch) const override {
     const int64_t row_step = s_.ta == Transpose::yes ? 1 : s_.k,
                   column_step = s_.tb == Transpose::yes ? s_.k : 1;
-    for_panels(static_cast<int64_t>(calls_.size()), slots_, [&](int64_t i, int64_t slot) {
-      const int64_t row = by_rows_ ? i * panel_ : 0, column = by_rows_ ? 0 : i * panel_;
+    for_panels(panels_.count(), slots_, [&](int64_t i, int64_t slot) {
+      const int64_t row = by_rows_ ? panels_.begin(i) : 0, column = by_rows_ ? 0 : panels_.begin(i);
       auto* own = static_cast<std::byte*>(scratch) + static_cast<size_t>(slot) * slot_bytes_;
-      auto* wide = reinterpret_cast<float*>(own + panel_scratch_);
-      if (widens()) widen_panel(s_, b, column, std::min(panel_, s_.n - column), panel_, wide);
-      calls_[static_cast<size_t>(i)]->run(at(a, s_.dtype, row * row_step),
-                                          widens() ? wide : at(b, s_.b_dtype, column * column_step),
-                                          const_cast<void*>(at(c, s_.c_dtype, row * s_.n + column)),
-                                          own);
+      auto* wide = reinterpret_cast<float*>(own + panels_.scratch_bytes());
+      if (widens(s_)) widen_panel(s_, b, column, panels_.size(i), panels_.largest(), wide);
+      panels_[i].run(at(a, s_.dtype, row * row_step),
+                     widens(s_) ? wide : at(b, s_.b_dtype, column * column_step),
+                     const_cast<void*>(at(c, s_.c_dtype, row * s_.n + column)), own);
     });
   }
 
  private:
-  static const void* at(const void* data, DType dtype, int64_t index) {
-    return static_cast<const std::byte*>(data) + static_cast<size_t>(index) * size_of(dtype);
-  }
-  bool widens() const { return s_.b_dtype != s_.dtype; }
-  std::unique_ptr<Primitive> make(int64_t size) const {
-    const int64_t b_stride = widens() ? panel_ : s_.n;
-    return by_rows_ ? std::make_unique<Primitive>(s_, size, s_.n, b_stride)
-                    : std::make_unique<Primitive>(s_, s_.m, size, b_stride);
+  Panel panel(int64_t size) const {
+    const bool tb = s_.tb == Transpose::yes;
+    const int64_t largest = panel_size(std::max(s_.m, s_.n));
+    return {.m = by_rows_ ? size : s_.m,
+            .k = s_.k,
+            .n = by_rows_ ? s_.n : size,
+            .b_stride = tb ? s_.k : (widens(s_) ? largest : s_.n)};
   }
 
   ProductShape s_;
   bool by_rows_;
-  int64_t panel_;
-  std::unique_ptr<Primitive> whole_, rest_;  // rest_: the last, smaller panel
-  std::vector<std::unique_ptr<Call>> calls_;
+  Panels panels_;
   int64_t slots_ = thread_count();
-  size_t panel_scratch_ = 0, slot_bytes_ = 0;
+  size_t slot_bytes_ = 0;
+};
+
+// Sums so long that both operands are far larger than the result: panels of the result would each
+// fetch one of them as a whole.
+constexpr int64_t kDepthPanels = 8, kLong = 16;
+
+bool is_long(const ProductShape& s) {
+  return s.k >= kLong * std::max(s.m, s.n) && std::min(s.m, s.n) >= 64;
+}
+
+// Every panel of the depth has sums of its own, which are added in order.
+class LongOnednnProduct final : public Product {
+ public:
+  explicit LongOnednnProduct(const ProductShape& s)
+      : s_(s), panels_(s.k, (s.k / kDepthPanels + 15) / 16 * 16, [&s](int64_t size) {
+          ProductShape sums = s;
+          sums.c_dtype = DType::f32;
+          sums.addend = Addend::none;
+          const bool tb = s.tb == Transpose::yes;
+          return std::make_unique<Primitive>(
+              sums, Panel{s.m, size, s.n, tb ? (widens(s) ? size : s.k) : s.n});
+        }) {
+    sums_bytes_ = scratch_room(s.m * s.n, DType::f32);
+    slot_bytes_ = panels_.scratch_bytes();
+    if (widens(s)) slot_bytes_ += scratch_room(panels_.largest() * s.n, DType::f32);
+  }
+
+  size_t scratch_bytes() const override {
+    return sums_bytes_ * static_cast<size_t>(panels_.count()) +
+           slot_bytes_ * static_cast<size_t>(slots_);
+  }
+
+  void run(const void* a, const void* b, void* c, void* scratch) const override {
+    auto* sums = static_cast<std::byte*>(scratch);
+    auto* slots = sums + sums_bytes_ * static_cast<size_t>(panels_.count());
+    const bool tb = s_.tb == Transpose::yes;
+    for_panels(panels_.count(), slots_, [&](int64_t i, int64_t slot) {
+      const int64_t k = panels_.begin(i), size = panels_.size(i);
+      auto* own = slots + static_cast<size_t>(slot) * slot_bytes_;
+      auto* wide = reinterpret_cast<float*>(own + panels_.scratch_bytes());
+      const void* b_panel = at(b, s_.b_dtype, tb ? k : k * s_.n);
+      if (widens(s_)) {
+        widen({b_panel, s_.b_dtype, tb ? s_.n : size, tb ? size : s_.n, tb ? s_.k : s_.n}, wide,
+              tb ? size : s_.n);
+      }
+      panels_[i].run(at(a, s_.dtype, s_.ta == Transpose::yes ? k * s_.m : k),
+                     widens(s_) ? wide : b_panel, sums + static_cast<size_t>(i) * sums_bytes_, own);
+    });
+    if (s_.c_dtype == DType::bf16) return add_up(sums, static_cast<bf16*>(c));
+    add_up(sums, static_cast<float*>(c));
+  }
+
+ private:
+  template <class C>
+  void add_up(const std::byte* sums, C* c) const {
+    parallel_pieces(s_.m * s_.n, kStreamPiece, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) {
+        float sum = s_.addend == Addend::result ? value_as<float>(c[j]) : 0.0f;
+        for (int64_t i = 0; i < panels_.count(); ++i)
+          sum += reinterpret_cast<const float*>(sums + static_cast<size_t>(i) * sums_bytes_)[j];
+        c[j] = value_as<C>(sum);
+      }
+    });
+  }
+
+  ProductShape s_;
+  Panels panels_;
+  int64_t slots_ = thread_count();
+  size_t sums_bytes_ = 0, slot_bytes_ = 0;
 };
 
 }  // namespace
@@ -232,6 +332,7 @@ bool onednn_leaves_amx() {
 std::unique_ptr<Product> onednn_product(const ProductShape& s) {
   if (s.dtype == DType::f64 || (s.dtype == DType::bf16 && !onednn_multiplies_bf16()))
     return nullptr;
+  if (is_long(s)) return std::make_unique<LongOnednnProduct>(s);
   return std::make_unique<OnednnProduct>(s);
 }
 
