@@ -66,6 +66,14 @@ void matmul_cases(Cases& out) {
                   {.attrs = {ta, tb, 0.5}, .addend = Addend::yes, .b = Storage::f16});
     }
   }
+  for (const auto tb : {Transpose::no, Transpose::yes}) {
+    matmul_case(out, "sums far longer than the result", {70, 1500, 90},
+                {.attrs = {.tb = tb, .alpha = -0.5}});
+    matmul_case(out, "sums far longer than the result, addend", {70, 1500, 90},
+                {.attrs = {.ta = Transpose::yes, .tb = tb}, .addend = Addend::yes});
+    matmul_case(out, "sums far longer than the result, bf16", {70, 1500, 90},
+                {.attrs = {.tb = tb}, .b = Storage::bf16});
+  }
   matmul_case(out, "no rows", {0, 5, 7});
   matmul_case(out, "no columns", {5, 7, 0});
   matmul_case(out, "nothing to sum", {5, 0, 7});
@@ -74,6 +82,9 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "weight gradient, addend", {24, 4096, 40},
               {.attrs = {.ta = Transpose::yes, .alpha = 0.25}, .addend = Addend::yes});
   matmul_case(out, "thin weight gradient", {8, 5000, 16}, {.attrs = {.ta = Transpose::yes}});
+  matmul_case(out, "thin weight gradient", {1100, 300, 13}, {.attrs = {.ta = Transpose::yes}});
+  matmul_case(out, "thin weight gradient, addend", {3, 300, 37},
+              {.attrs = {.ta = Transpose::yes, .alpha = 0.5}, .addend = Addend::yes});
   matmul_case(out, "thin, both transposed", {33, 1536, 1},
               {.attrs = {Transpose::yes, Transpose::yes}});
   matmul_case(out, "several panels", {530, 70, 20}, {.addend = Addend::yes});

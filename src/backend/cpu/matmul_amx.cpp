@@ -7,6 +7,7 @@
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/product.hpp"
 #include "backend/cpu/simd.hpp"
+#include "backend/cpu/thin_gradient.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {

@@ -6,6 +6,7 @@
 #include "backend/cpu/amx.hpp"
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/simd.hpp"
+#include "backend/cpu/thin_gradient.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora {
@@ -131,6 +132,11 @@ bool suits_onednn(const ProductShape& s) {
   return std::min(s.m, s.n) >= 16;
 }
 
+bool suits_thin_gradient(const ProductShape& s, MatmulProvider provider) {
+  return s.dtype == DType::f32 && s.b_dtype == s.dtype && provider == MatmulProvider::automatic &&
+         s.ta == Transpose::yes && s.tb == Transpose::no && std::min(s.m, s.n) <= kMostThin;
+}
+
 bool suits_amx(const ProductShape& s, MatmulProvider provider) {
   return s.dtype == DType::bf16 && provider == MatmulProvider::automatic && multiplies_by_amx();
 }
@@ -194,6 +200,7 @@ std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider p
     return std::make_unique<EmulatedProduct>(s, provider);
   }
   if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
+  if (suits_thin_gradient(s, provider)) return thin_gradient(s);
   const bool try_onednn = provider == MatmulProvider::onednn ||
                           (provider == MatmulProvider::automatic && suits_onednn(s));
   std::unique_ptr<Product> product;

@@ -61,8 +61,6 @@ std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvid
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
 std::unique_ptr<Product> amx_product(const ProductShape& shape);
-std::unique_ptr<Product> amx_thin_gradient(
-    const ProductShape& shape);  // A transposed, m or n <= 32
 // Null unless one of the two has little depth: then it costs nothing beside the other.
 std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const ProductShape& second);
 
