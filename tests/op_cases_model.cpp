@@ -85,6 +85,7 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "thin weight gradient", {1100, 300, 13}, {.attrs = {.ta = Transpose::yes}});
   matmul_case(out, "thin weight gradient, addend", {3, 300, 37},
               {.attrs = {.ta = Transpose::yes, .alpha = 0.5}, .addend = Addend::yes});
+  matmul_case(out, "small weight gradient", {70, 4200, 90}, {.attrs = {.ta = Transpose::yes}});
   matmul_case(out, "thin, both transposed", {33, 1536, 1},
               {.attrs = {Transpose::yes, Transpose::yes}});
   matmul_case(out, "several panels", {530, 70, 20}, {.addend = Addend::yes});

@@ -13,10 +13,12 @@
 
 namespace mora {
 
+inline constexpr std::array<uint32_t, 2> kPhiloxFactors = {0xD2511F53u, 0xCD9E8D57u};
+
 // One of Philox's ten rounds, and the key of the next.
 inline std::array<uint32_t, 4> philox_round(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
-  const uint64_t a = uint64_t{0xD2511F53u} * c[0];
-  const uint64_t b = uint64_t{0xCD9E8D57u} * c[2];
+  const uint64_t a = uint64_t{kPhiloxFactors[0]} * c[0];
+  const uint64_t b = uint64_t{kPhiloxFactors[1]} * c[2];
   return {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
           static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(a)};
 }

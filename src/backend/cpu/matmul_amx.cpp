@@ -20,7 +20,8 @@ using amx::piece;
 using amx::pieces;
 
 constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 21;  // numbers of a chunk of B
-constexpr int64_t kMostThinDepth = 256;  // of the second product of a sum
+constexpr int64_t kMostThinDepth = 256;            // of the second product of a sum
+constexpr int64_t kMostSmall = 256, kLong = 4096;  // a small result of long sums: cut by its depth
 constexpr int64_t kRowPanel = 128, kColumnPanel = 256;
 constexpr int64_t kTransposedPanel = 64;  // rows where A has to be transposed
 
@@ -314,9 +315,9 @@ bool thin_beside(const ProductShape& thin, const ProductShape& deep) {
 }  // namespace
 
 std::unique_ptr<Product> amx_product(const ProductShape& s) {
-  const bool thin = s.ta == Transpose::yes && s.tb == Transpose::no && s.b_dtype == DType::bf16 &&
-                    std::min(s.m, s.n) <= kBlock;
-  if (thin) return amx_thin_gradient(s);
+  const bool gradient = s.ta == Transpose::yes && s.tb == Transpose::no && s.b_dtype == DType::bf16;
+  const bool thin = std::min(s.m, s.n) <= kBlock, small = std::max(s.m, s.n) <= kMostSmall;
+  if (gradient && (thin || (small && s.k >= kLong))) return amx_thin_gradient(s);
   return std::make_unique<AmxProduct>(s);
 }
 

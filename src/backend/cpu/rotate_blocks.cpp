@@ -6,11 +6,19 @@
 // [T, blocks * R]
 #include <algorithm>
 
+#include "backend/cpu/block_gemm.hpp"
 #include "backend/cpu/row_sums.hpp"
 
 namespace mora::cpu {
 
 namespace {
+
+// x = term(i, k), or plus what x holds
+template <class T, class Term>
+void gather(T* x, int64_t n, Store store_as, const Term& term) {
+  if (store_as == Store::add) return add_vectors(x, n, term);
+  each_vector<T>(n, [&](int64_t i, int64_t k) { store(x + i, term(i, k), k); });
+}
 
 template <class S>
 struct Blocks {
@@ -39,30 +47,34 @@ struct Blocks {
     runs(
         [=](int64_t at, const T* cosine, const T* sine, int64_t low, int64_t high, int64_t length) {
           S *first = a + at, *second = first + half;
-#pragma GCC ivdep
-          for (int64_t i = 0; i < length; ++i) {
-            const T u = value_as<T>(x[low + i]), v = value_as<T>(x[high + i]);
-            first[i] = value_as<S>(u * cosine[i] - v * sine[i]);
-            second[i] = value_as<S>(v * cosine[i] + u * sine[i]);
-          }
+          each_vector<T>(length, [=](int64_t i, int64_t k) {
+            const Vec<T> u = load(x + low + i, k), v = load(x + high + i, k),
+                         c = load(cosine + i, k), s = load(sine + i, k);
+            store(first + i, u * c - v * s, k);
+            store(second + i, v * c + u * s, k);
+          });
         });
   }
 
-  // x in the working type: several blocks add to a feature.
+  // x in the working type: several blocks may add to a feature. The first that comes to it puts its
+  // number there; that a wider block comes to a feature first is not sure, so those find zeros.
   void backward(const S* a, T* x) const {
-    const int64_t half = width / 2;
-    std::fill_n(x, features, T(0));
-    runs(
-        [=](int64_t at, const T* cosine, const T* sine, int64_t low, int64_t high, int64_t length) {
-          const S *first = a + at, *second = first + half;
+    const int64_t half = width / 2, put = width <= features ? features : 0;
+    const int64_t reached = std::min(put, count * width);
+    std::fill(x + reached, x + features, T(0));
+    runs([=](int64_t at, const T* cosine, const T* sine, int64_t low, int64_t high,
+             int64_t length) {
+      const S *first = a + at, *second = first + half;
       // One after the other, as both may be the same features.
-#pragma GCC ivdep
-          for (int64_t i = 0; i < length; ++i)
-            x[low + i] += value_as<T>(first[i]) * cosine[i] + value_as<T>(second[i]) * sine[i];
-#pragma GCC ivdep
-          for (int64_t i = 0; i < length; ++i)
-            x[high + i] += value_as<T>(second[i]) * cosine[i] - value_as<T>(first[i]) * sine[i];
-        });
+      gather(x + low, length, at < put ? Store::assign : Store::add, [=](int64_t i, int64_t k) {
+        return load(first + i, k) * load(cosine + i, k) + load(second + i, k) * load(sine + i, k);
+      });
+      gather(x + high, length, at + half < put ? Store::assign : Store::add,
+             [=](int64_t i, int64_t k) {
+               return load(second + i, k) * load(cosine + i, k) -
+                      load(first + i, k) * load(sine + i, k);
+             });
+    });
   }
 };
 

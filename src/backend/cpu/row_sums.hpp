@@ -25,31 +25,37 @@ inline Prepared prepare_row_sums(const OpCall& call) {
   return {static_cast<size_t>(pieces * width) * size_of(working), nullptr};
 }
 
-// The last vector of a row of n >= lanes numbers overlaps the one before: no number is left over.
+// visit(i, k) for the vectors of a row of n numbers: k of them at i. Of a row longer than a vector
+// the last overlaps the one before, so that no number is left over: visits may repeat what they
+// did.
+template <class T, class Visit>
+inline void each_vector(int64_t n, const Visit& visit) {
+  constexpr int64_t lanes = kLanes<T>;
+  if (n < lanes) return visit(int64_t{0}, n);
+  for (int64_t i = 0; i + lanes <= n; i += lanes) visit(i, lanes);
+  if (n % lanes != 0) visit(n - lanes, lanes);
+}
+
+// sums += term(i, k), the k numbers at i
+template <class T, class Term>
+inline void add_vectors(T* sums, int64_t n, const Term& term) {
+  constexpr int64_t lanes = kLanes<T>;
+  if (n < lanes) return store(sums, load(sums, n) + term(int64_t{0}, n), n);
+  const Vec<T> last = load(sums + n - lanes) + term(n - lanes, lanes);
+  for (int64_t i = 0; i + lanes <= n; i += lanes) store(sums + i, load(sums + i) + term(i, lanes));
+  store(sums + n - lanes, last);
+}
 
 // sums += x
 template <class S>
 inline void add_row_to(Working<S>* sums, const S* x, int64_t n) {
-  constexpr int64_t lanes = kLanes<Working<S>>;
-  if (n < lanes) {
-    for (int64_t i = 0; i < n; ++i) sums[i] += value_as<Working<S>>(x[i]);
-    return;
-  }
-  const Vec<Working<S>> last = load(sums + n - lanes) + load(x + n - lanes);
-  for (int64_t i = 0; i + lanes <= n; i += lanes) store(sums + i, load(sums + i) + load(x + i));
-  store(sums + n - lanes, last);
+  add_vectors(sums, n, [=](int64_t i, int64_t k) { return load(x + i, k); });
 }
 
 // to = from, in another type
 template <class From, class To>
 inline void convert_row(const From* from, int64_t n, To* to) {
-  constexpr int64_t lanes = kLanes<Working<From>>;
-  if (n < lanes) {
-    for (int64_t i = 0; i < n; ++i) to[i] = value_as<To>(from[i]);
-    return;
-  }
-  for (int64_t i = 0; i + lanes <= n; i += lanes) store(to + i, load(from + i));
-  store(to + n - lanes, load(from + n - lanes));
+  each_vector<Working<From>>(n, [=](int64_t i, int64_t k) { store(to + i, load(from + i, k), k); });
 }
 
 // row(x, y) for every row of input 0 and output 0, y in the working type.

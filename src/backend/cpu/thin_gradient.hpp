@@ -38,7 +38,7 @@ class ThinGradient : public Product {
   int64_t slots_ = thread_count();
 };
 
-// In f32, m or n at most kMostThin; in bf16 by AMX, at most 32.
+// In f32, m or n at most kMostThin; in bf16 by AMX, and where both are small beside the depth.
 constexpr int64_t kMostThin = 16;
 std::unique_ptr<Product> thin_gradient(const ProductShape& s);
 std::unique_ptr<Product> amx_thin_gradient(const ProductShape& s);
