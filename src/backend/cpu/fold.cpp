@@ -39,21 +39,14 @@ void contiguous_groups(int64_t features, int64_t groups, const Visit& visit) {
   }
 }
 
-// z[g] = sum of x[k groups + g] over k < rounds
+// z[g] = sum of x[round groups + g] over the rounds
 template <class S>
 void add_rounds(const S* x, int64_t groups, int64_t rounds, Working<S>* z) {
-  constexpr int64_t lanes = kLanes<Working<S>>;
-  if (groups < lanes || rounds == 0) {
-    std::fill_n(z, groups, Working<S>(0));
-    for (int64_t k = 0; k < rounds; ++k) add_row_to(z, x + k * groups, groups);
-    return;
-  }
-  for (int64_t i = 0; i < groups; i += lanes) {
-    const int64_t g = std::min(i, groups - lanes);  // the last vector overlaps the one before
-    Vec<Working<S>> sum = load(x + g);
-    for (int64_t k = 1; k < rounds; ++k) sum += load(x + k * groups + g);
-    store(z + g, sum);
-  }
+  each_vector<Working<S>>(groups, [=](int64_t g, int64_t k) {
+    Vec<Working<S>> sum{};
+    for (int64_t round = 0; round < rounds; ++round) sum += load(x + round * groups + g, k);
+    store(z + g, sum, k);
+  });
 }
 
 // A token's y before the addend. `row` has what the first features become, as they may belong to
