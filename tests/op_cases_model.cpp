@@ -86,6 +86,18 @@ void matmul_cases(Cases& out) {
   matmul_case(out, "thin weight gradient, addend", {3, 300, 37},
               {.attrs = {.ta = Transpose::yes, .alpha = 0.5}, .addend = Addend::yes});
   matmul_case(out, "small weight gradient", {70, 4200, 90}, {.attrs = {.ta = Transpose::yes}});
+  // What is left of the last tile, in rows and in columns; several pieces of depth; rows that lie a
+  // multiple of 4 KiB apart.
+  for (int64_t m = 16; m < 30; ++m) {
+    matmul_case(out, "rest of tiles", {m, 30, 3 * m - 43}, {.attrs = {.tb = Transpose::yes}});
+    matmul_case(out, "rest of tiles", {m, 30, 3 * m - 43}, {.attrs = {.ta = Transpose::yes}});
+  }
+  for (const auto tb : {Transpose::no, Transpose::yes}) {
+    matmul_case(out, "rows 4 KiB apart", {37, 1024, 70}, {.attrs = {.tb = tb, .alpha = 3}});
+    matmul_case(out, "rows 4 KiB apart, bf16", {37, 2048, 70},
+                {.attrs = {.tb = tb}, .addend = Addend::yes, .b = Storage::bf16});
+    matmul_case(out, "pieces of depth", {37, 1700, 70}, {.attrs = {Transpose::yes, tb}});
+  }
   matmul_case(out, "thin, both transposed", {33, 1536, 1},
               {.attrs = {Transpose::yes, Transpose::yes}});
   matmul_case(out, "several panels", {530, 70, 20}, {.addend = Addend::yes});
@@ -157,6 +169,9 @@ void matmul_sum_cases(Cases& out) {
     matmul_sum_case(out, "deep" + with, {33, 4200, 5, 40}, {plain, {.alpha = 0.1}}, addend);
     matmul_sum_case(out, "two alike" + with, {33, 300, 290, 40}, {plain, tb}, addend);
     matmul_sum_case(out, "transposed" + with, {13, 7, 9, 173}, {ta, ta}, addend);
+    matmul_sum_case(out, "transposed, large" + with, {33, 500, 400, 173}, {ta, ta}, addend);
+    matmul_sum_case(out, "rows 4 KiB apart" + with, {33, 1024, 20, 50}, {tb, tb}, addend);
+    matmul_sum_case(out, "pieces of depth" + with, {33, 760, 900, 50}, {tb, tb}, addend);
   }
   matmul_sum_case(out, "nothing to sum in one", {5, 7, 0, 6}, {plain, plain}, Addend::no);
   matmul_sum_case(out, "nothing to sum in the other", {5, 0, 7, 6}, {plain, plain}, Addend::yes);

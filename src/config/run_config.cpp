@@ -272,7 +272,8 @@ void EvalConfig::fields(Fields& f) {
 }
 
 void EngineConfig::fields(Fields& f) {
-  f.choice("matmul", matmul, {"auto", "onednn", "eigen"}, "library for matrix products");
+  f.choice("matmul", matmul, {"auto", "onednn", "eigen"},
+           "matrix products: \"auto\" by the fastest kernels, or by a library");
   f.field("threads", threads, {0, 4096}, "threads; 0: OpenMP's choice");
 }
 

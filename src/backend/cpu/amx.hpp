@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "backend/cpu/block_gemm.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "mora/core/dtype.hpp"
 #include "mora/ops/attrs.hpp"
 
@@ -17,14 +18,6 @@ namespace mora::cpu::amx {
 constexpr int64_t kTile = 16;   // rows of a tile, and columns of sums
 constexpr int64_t kDepth = 32;  // bf16 in a row of a tile
 constexpr int64_t kBlock = 32;  // rows and columns of a block of sums
-
-inline int64_t pieces(int64_t n, int64_t most) {
-  return (n + most - 1) / most;
-}
-// A piece where n is cut into equal ones of at most `most`, each a multiple of `step`.
-inline int64_t piece(int64_t n, int64_t most, int64_t step) {
-  return pieces(pieces(n, pieces(n, most)), step) * step;
-}
 
 // Whether the processor has AMX for bf16 and the system lets this process use it.
 bool available();
@@ -50,7 +43,7 @@ struct Rows {
 
 // What k x n numbers take when packed.
 inline int64_t packed_elements(int64_t k, int64_t n) {
-  return (k + kDepth - 1) / kDepth * kDepth * ((n + kTile - 1) / kTile * kTile);
+  return rounded_up(k, kDepth) * rounded_up(n, kTile);
 }
 
 // What is packed: numbers in bf16, or in f32 that are scaled and rounded on the way.

@@ -16,8 +16,6 @@ namespace {
 
 using amx::kBlock;
 using amx::kTile;
-using amx::piece;
-using amx::pieces;
 
 constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 21;  // numbers of a chunk of B
 constexpr int64_t kMostThinDepth = 256;            // of the second product of a sum
@@ -100,7 +98,7 @@ class AmxProducts {
         depth_(piece(s.k, kMostDepth, amx::kDepth)),
         columns_(piece(s.n, std::max(kMostPacked / depth_, kColumnPanel), kColumnPanel)) {
     if (second != nullptr) thin_ = *second;
-    sums_stride_ = std::min(columns_, pieces(s.n, kTile) * kTile);
+    sums_stride_ = std::min(columns_, rounded_up(s.n, kTile));
     packed_bytes_ = scratch_room(amx::packed_elements(depth_, sums_stride_), DType::bf16);
     if (second != nullptr) {
       thin_b_bytes_ = scratch_room(amx::packed_elements(thin_.k, sums_stride_), DType::bf16);
@@ -154,7 +152,7 @@ class AmxProducts {
     return {reinterpret_cast<bf16*>(at), reinterpret_cast<bf16*>(thin_b),
             reinterpret_cast<bf16*>(thin_a), reinterpret_cast<float*>(sums), sums + sums_bytes_};
   }
-  int64_t thin_stride() const { return pieces(thin_.k, amx::kDepth) * amx::kDepth; }
+  int64_t thin_stride() const { return rounded_up(thin_.k, amx::kDepth); }
 
   // Rows of the second A among zeros, once instead of in every block.
   void pad(const bf16* a, bf16* to) const {
@@ -259,7 +257,7 @@ class AmxProducts {
       if (!c.streams()) prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
       if (before != nullptr) {
         for (int64_t row = 0; row < rows; ++row)
-          std::copy_n(before + (i + row) * sums_stride_ + j, pieces(columns, kTile) * kTile,
+          std::copy_n(before + (i + row) * sums_stride_ + j, rounded_up(columns, kTile),
                       sums + row * kBlock);
       }
       multiply_block(tiles, factors, thin, i, j, rows, columns, sums, kBlock,

@@ -8,6 +8,7 @@
 #include <Eigen/Core>
 
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/product.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -23,8 +24,7 @@ template <class T>
 using Output = Eigen::Map<Matrix<T>, 0, Eigen::OuterStride<>>;
 
 int64_t panel_size(int64_t side) {
-  const int64_t eighth = (side + 7) / 8;
-  return std::clamp<int64_t>((eighth + 15) / 16 * 16, 32, 256);
+  return std::clamp<int64_t>(rounded_up(pieces(side, 8), 16), 32, 256);
 }
 
 template <class T>
@@ -74,7 +74,7 @@ class EigenProduct final : public Product {
 
   void run_narrow(const T* a, const void* b, T* c, std::byte* scratch) const {
     const int64_t size = panel_size(s_.n);
-    for_panels((s_.n + size - 1) / size, slots_, [&](int64_t i, int64_t slot) {
+    for_panels(pieces(s_.n, size), slots_, [&](int64_t i, int64_t slot) {
       auto* wide = reinterpret_cast<float*>(scratch + static_cast<size_t>(slot) * slot_bytes_);
       const int64_t begin = i * size, columns = std::min(size, s_.n - begin);
       widen_panel(s_, b, begin, columns, size, wide);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/product.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -167,9 +168,8 @@ class Call {
 int64_t panel_size(int64_t side) {
   int64_t panels = 1;
   while (panels < 8 && side / (2 * panels) >= (panels == 1 ? 64 : 128)) panels *= 2;
-  panels = std::max(panels, (side + 511) / 512);
-  const int64_t size = (side + panels - 1) / panels;
-  return std::min(side, (size + 15) / 16 * 16);
+  panels = std::max(panels, pieces(side, 512));
+  return std::min(side, rounded_up(pieces(side, panels), 16));
 }
 
 // Calls for the panels of a side that is cut into pieces of `size`, the last perhaps shorter.
@@ -262,7 +262,7 @@ bool is_long(const ProductShape& s) {
 class LongOnednnProduct final : public Product {
  public:
   explicit LongOnednnProduct(const ProductShape& s)
-      : s_(s), panels_(s.k, (s.k / kDepthPanels + 15) / 16 * 16, [&s](int64_t size) {
+      : s_(s), panels_(s.k, rounded_up(s.k / kDepthPanels, 16), [&s](int64_t size) {
           ProductShape sums = s;
           sums.c_dtype = DType::f32;
           sums.addend = Addend::none;

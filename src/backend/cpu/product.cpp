@@ -126,15 +126,14 @@ void widen_rows(const NarrowRows& from, float* to, int64_t to_stride) {
   }
 }
 
-// oneDNN wins except where one side is so thin that its blocking has nothing to work on
-// (docs/performance.md).
-bool suits_onednn(const ProductShape& s) {
-  return std::min(s.m, s.n) >= 16;
-}
-
 bool suits_thin_gradient(const ProductShape& s, MatmulProvider provider) {
   return s.dtype == DType::f32 && s.b_dtype == s.dtype && provider == MatmulProvider::automatic &&
          s.ta == Transpose::yes && s.tb == Transpose::no && std::min(s.m, s.n) <= kMostThin;
+}
+
+// Of fewer rows or columns packing takes longer than Eigen needs (docs/performance.md).
+bool suits_fma(const ProductShape& s, MatmulProvider provider) {
+  return s.dtype == DType::f32 && provider == MatmulProvider::automatic && s.m >= 16 && s.n >= 4;
 }
 
 bool suits_amx(const ProductShape& s, MatmulProvider provider) {
@@ -170,6 +169,7 @@ std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
   std::unique_ptr<ProductSum> sum;
   const bool empty = first.m * first.n == 0 || first.k == 0 || second.k == 0;
   if (!empty && suits_amx(first, provider)) sum = amx_product_sum(first, second);
+  if (!empty && suits_fma(first, provider)) sum = fma_product_sum(first, second);
   if (!sum) sum = std::make_unique<TwoProducts>(first, second, provider);
   return sum;
 }
@@ -187,6 +187,7 @@ void round_to_bf16(const float* from, int64_t elements, bf16* to) {
 }
 
 void widen(const NarrowRows& from, float* to, int64_t to_stride) {
+  if (from.dtype == DType::f32) return widen_rows<float>(from, to, to_stride);
   if (from.dtype == DType::bf16) return widen_rows<bf16>(from, to, to_stride);
   widen_rows<f16>(from, to, to_stride);
 }
@@ -199,12 +200,11 @@ std::unique_ptr<Product> prepare_product(const ProductShape& s, MatmulProvider p
     if (provider != MatmulProvider::eigen && onednn_multiplies_bf16()) return onednn_product(s);
     return std::make_unique<EmulatedProduct>(s, provider);
   }
-  if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
   if (suits_thin_gradient(s, provider)) return thin_gradient(s);
-  const bool try_onednn = provider == MatmulProvider::onednn ||
-                          (provider == MatmulProvider::automatic && suits_onednn(s));
+  if (suits_fma(s, provider)) return fma_product(s);
+  if (s.b_dtype != s.dtype && s.m >= s.n) return std::make_unique<WideningProduct>(s, provider);
   std::unique_ptr<Product> product;
-  if (try_onednn) product = onednn_product(s);
+  if (provider == MatmulProvider::onednn) product = onednn_product(s);
   if (!product) product = eigen_product(s);
   return product;
 }

@@ -1,5 +1,5 @@
-// Matrix products behind one interface with two providers. A product is prepared once (a library's
-// primitive, its scratch memory) and run many times without allocating.
+// Matrix products behind one interface with several providers. A product is prepared once (a
+// library's primitive, its scratch memory) and run many times without allocating.
 #pragma once
 
 #include <algorithm>
@@ -56,12 +56,17 @@ std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvid
 
 // The providers. Dimensions are positive. Where m < n they cut C into panels of columns, and B may
 // be narrow where A is f32: each panel of it is widened when its turn comes. Elsewhere b_dtype
-// equals dtype. onednn_product returns null for what it does not do; amx_product is for A in bf16
-// where multiplies_by_amx(), and rounds a B in f32 itself.
+// equals dtype. onednn_product returns null for what it does not do.
 std::unique_ptr<Product> eigen_product(const ProductShape& shape);
 std::unique_ptr<Product> onednn_product(const ProductShape& shape);
+
+// Our own. fma_product is for A in f32 and any B; amx_product for A in bf16 where
+// multiplies_by_amx(), and B in bf16 or f32, which it rounds.
+std::unique_ptr<Product> fma_product(const ProductShape& shape);
 std::unique_ptr<Product> amx_product(const ProductShape& shape);
-// Null unless one of the two has little depth: then it costs nothing beside the other.
+// Null unless both are stored alike, or unless one has little depth: then they cost what the
+// product of both depths costs.
+std::unique_ptr<ProductSum> fma_product_sum(const ProductShape& first, const ProductShape& second);
 std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const ProductShape& second);
 
 // What of bf16 the processor and ONEDNN_MAX_CPU_ISA leave: instructions for oneDNN, and AMX.

@@ -189,6 +189,7 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
 inline void transpose(Words (&rows)[16]) {
   Words other[16];
   auto interleave = [](const Words* from, Words* to) {
+#pragma GCC unroll 8  // or the rows would not stay in registers
     for (int i = 0; i < 8; ++i) {
       to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
                                           5, 21, 6, 22, 7, 23);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/simd.hpp"
 
 namespace mora::cpu {
@@ -12,10 +13,6 @@ namespace {
 constexpr int64_t kMostChunks = 16, kLeastDepth = 256, kDepthStep = 32;
 constexpr int64_t kLane = kLanes<float>;
 
-int64_t rounded_up(int64_t n, int64_t step) {
-  return (n + step - 1) / step * step;
-}
-
 }  // namespace
 
 ThinGradient::ThinGradient(const ProductShape& s)
@@ -23,9 +20,9 @@ ThinGradient::ThinGradient(const ProductShape& s)
       transposed_(s.n < s.m),
       thin_(std::min(s.m, s.n)),
       wide_(std::max(s.m, s.n)),
-      depth_(std::max(kLeastDepth, rounded_up((s.k + kMostChunks - 1) / kMostChunks, kDepthStep))),
+      depth_(std::max(kLeastDepth, rounded_up(pieces(s.k, kMostChunks), kDepthStep))),
       stride_(rounded_up(wide_, kLane)),
-      sums_bytes_(scratch_room((s.k + depth_ - 1) / depth_ * thin_ * stride_, DType::f32)) {}
+      sums_bytes_(scratch_room(pieces(s.k, depth_) * thin_ * stride_, DType::f32)) {}
 
 size_t ThinGradient::scratch_bytes() const {
   return sums_bytes_ + room_bytes() * static_cast<size_t>(slots_);
@@ -36,7 +33,7 @@ void ThinGradient::run(const void* a, const void* b, void* c, void* scratch) con
   const auto* right = static_cast<const std::byte*>(transposed_ ? a : b);
   auto* sums = static_cast<float*>(scratch);
   auto* rooms = static_cast<std::byte*>(scratch) + sums_bytes_;
-  const int64_t chunks = (s_.k + depth_ - 1) / depth_;
+  const int64_t chunks = pieces(s_.k, depth_);
   for_panels(chunks, slots_, [&](int64_t i, int64_t slot) {
     const size_t before = static_cast<size_t>(i * depth_) * size_of(s_.dtype);
     chunk(left + before * static_cast<size_t>(thin_), right + before * static_cast<size_t>(wide_),

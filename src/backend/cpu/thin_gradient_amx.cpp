@@ -14,7 +14,7 @@ constexpr int64_t kMostWide = 1024;  // columns that are packed at once
 class AmxThinGradient final : public ThinGradient {
  public:
   explicit AmxThinGradient(const ProductShape& s)
-      : ThinGradient(s), columns_(amx::piece(wide(), kMostWide, amx::kTile)) {}
+      : ThinGradient(s), columns_(piece(wide(), kMostWide, amx::kTile)) {}
 
  private:
   size_t packed_bytes() const {
