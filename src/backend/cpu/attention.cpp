@@ -1,13 +1,15 @@
 // Causal attention with a streaming softmax (Milakov & Gimelshein 2018; FlashAttention-2's loop
 // order): for a block of queries the keys of its segment are visited in blocks, so only kQueries *
-// kAttentionBlock scores ever exist.
+// kKeys scores ever exist.
 //                                         q, y: [T, H*K]  k, v: [T, H_kv*K]  lse: [T, H]
 #include <algorithm>
 
 #include "backend/cpu/attention_amx.hpp"
 #include "backend/cpu/attention_block.hpp"
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/segments.hpp"
+#include "backend/cpu/softmax_lanes.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
@@ -20,11 +22,13 @@ Prepared prepare_attention(const OpCall& call, MatmulProvider provider) {
 
 namespace {
 
-constexpr int64_t kQueries = 2 * kAttentionBlock;  // share a transposed block of keys
+// Keys whose scores stay in the nearest cache; fewer where some queries do not see all of them.
+constexpr int64_t kQueries = kLaneQueries, kKeys = 64, kKeysInSight = 32;
 
 template <class S>
 struct Forward {
   using T = Working<S>;
+  static constexpr int64_t kLane = kLanes<T>;
   AttentionView<S> view;
   const S *q, *k, *v;
   S* y;
@@ -32,35 +36,53 @@ struct Forward {
 
   // Queries [begin, end) of one segment that starts at `start`, head h.
   void block(int64_t start, int64_t begin, int64_t end, int64_t h) const {
-    const int64_t n = end - begin, head_dim = view.head_dim;
-    alignas(64) T queries[kQueries * kMaxHeadDim], keys[kMaxHeadDim * kAttentionBlock];
-    alignas(64) T sum[kQueries * kMaxHeadDim], scores[kQueries * kAttentionBlock];
+    const int64_t head_dim = view.head_dim, n = rounded_up(end - begin, kLane);
+    alignas(64) T queries[kMaxHeadDim * kQueries], scores[kKeys * kQueries],
+        sums[kMaxHeadDim * kQueries];
     typename AttentionView<S>::Room room;
-    StreamingSoftmax<T, kQueries> softmax;
-    std::fill(sum, sum + n * head_dim, T(0));
-    view.scaled_queries(q, begin, n, h, queries);
-    for (int64_t s = start; s < end; s += kAttentionBlock) {
-      const int64_t m = std::min(kAttentionBlock, end - s);
-      view.transposed(k, s, m, h, keys);
-      block_gemm<T>(n, m, head_dim, {queries, head_dim, 1}, keys, kAttentionBlock, scores,
-                    kAttentionBlock, Store::assign);
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t visible = std::min(m, begin + i - s + 1);
-        softmax.absorb(i, scores + i * kAttentionBlock, visible, m, sum + i * head_dim, head_dim);
-      }
+    SoftmaxLanes<T> lanes[kQueries / kLane];
+    std::fill_n(sums, head_dim * kQueries, T(0));
+    view.transposed(q, begin, end - begin, h, view.scale, queries, kQueries);
+    for (int64_t d = 0; d < head_dim; ++d)
+      std::fill(queries + d * kQueries + end - begin, queries + d * kQueries + n, T(0));
+    for (int64_t s = start, m = 0; s < end; s += m) {
+      m = std::min(s + kKeys <= begin ? kKeys : kKeysInSight, end - s);
+      // The queries before see none of these keys.
+      const int64_t first = std::max<int64_t>(0, s - begin) / kLane * kLane;
+      const Strided<T> keys = view.kv_rows(k, s, m, h, room);
+      block_gemm<T>(m, n - first, head_dim, keys, queries + first, kQueries, scores + first,
+                    kQueries, Store::assign);
+      hide(scores, s - begin, m, m);
+      for (int64_t i = first; i < n; i += kLane)
+        shrink_sums(sums + i, head_dim, absorb(lanes[i / kLane], scores + i, m));
       const Strided<T> values = view.kv_rows(v, s, m, h, room);
-      block_gemm<T>(n, head_dim, m, {scores, kAttentionBlock, 1}, values.data, values.row, sum,
-                    head_dim, Store::add);
+      block_gemm<T>(head_dim, n - first, m, {values.data, 1, values.row}, scores + first, kQueries,
+                    sums + first, kQueries, Store::add);
     }
-    for (int64_t i = 0; i < n; ++i) {
-      if (y != nullptr) {
-        S* out = y + (begin + i) * view.width + h * head_dim;
-        const T inverse = T(1) / softmax.total[i];
-        for (int64_t d = 0; d < head_dim; ++d)
-          out[d] = value_as<S>(sum[i * head_dim + d] * inverse);
-      }
-      if (lse != nullptr) lse[(begin + i) * view.heads + h] = softmax.lse(i);
+    for (int64_t i = 0; i < n; i += kLane)
+      write(begin + i, std::min(kLane, end - begin - i), h, lanes[i / kLane], sums + i);
+  }
+
+  // Turns scores into weights relative to the largest so far; returns by how much what was summed
+  // before shrinks.
+  static Vec<T> absorb(SoftmaxLanes<T>& lanes, T* scores, int64_t keys) {
+    const Vec<T> top = lanes.top(scores, keys),
+                 shrink = exponential_of_negative(lanes.largest - top);
+    Vec<T> sum{};
+    for (int64_t j = 0; j < keys; ++j) {
+      const Vec<T> weight = exponential_of_negative(load(scores + j * kQueries) - top);
+      store(scores + j * kQueries, weight);
+      sum += weight;
     }
+    lanes.add(top, shrink, sum);
+    return shrink;
+  }
+
+  // n queries from t on.
+  void write(int64_t t, int64_t n, int64_t h, const SoftmaxLanes<T>& lanes, const T* sums) const {
+    if (y != nullptr) write_lanes(view, t, n, h, sums, lanes.total, y);
+    for (int64_t i = 0; lse != nullptr && i < n; ++i)
+      lse[(t + i) * view.heads + h] = lanes.largest[i] + std::log(lanes.total[i]);
   }
 };
 

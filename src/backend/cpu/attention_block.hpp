@@ -22,36 +22,6 @@ inline void check_head_dim(const OpCall& call) {
   }
 }
 
-// The softmax of a block of queries over keys that come in blocks.
-template <class T, int64_t kQueries>
-struct StreamingSoftmax {
-  T largest[kQueries], total[kQueries];
-
-  StreamingSoftmax() {
-    std::fill_n(largest, kQueries, -std::numeric_limits<T>::infinity());
-    std::fill_n(total, kQueries, T(0));
-  }
-
-  // Turns the next m scores of query i, of which the first `visible` count, into weights relative
-  // to the largest score so far, and rescales what was summed before.
-  void absorb(int64_t i, T* scores, int64_t visible, int64_t m, T* sum, int64_t head_dim) {
-    if (visible <= 0) {
-      std::fill_n(scores, m, T(0));
-      return;
-    }
-    const T top = std::max(largest[i], cpu::largest(scores, visible));
-    const T shrink = exponential(largest[i] - top);
-    total[i] = total[i] * shrink + exponentials(scores, visible, top);
-    std::fill(scores + visible, scores + m, T(0));
-    if (shrink != T(1)) {
-      for (int64_t d = 0; d < head_dim; ++d) sum[d] *= shrink;
-    }
-    largest[i] = top;
-  }
-
-  T lse(int64_t i) const { return largest[i] + std::log(total[i]); }
-};
-
 template <class S>
 struct AttentionView {
   using T = Working<S>;
@@ -88,23 +58,40 @@ struct AttentionView {
     return wide(kv_row(x, begin, h), kv_width, n, room);
   }
 
-  // out[i, :] = scale * q[begin + i, h]
-  void scaled_queries(const S* q, int64_t begin, int64_t n, int64_t h, T* out) const {
-    for (int64_t i = 0; i < n; ++i) {
-      const S* from = row(q, begin + i, h);
-      for (int64_t d = 0; d < head_dim; ++d) out[i * head_dim + d] = scale * value_as<T>(from[d]);
-    }
+  // out[d, j] = factor * x[begin + j, h][d] of n tokens, rows `stride` apart, or of the head of
+  // keys that h reads.
+  void transposed(const S* x, int64_t begin, int64_t n, int64_t h, T factor, T* out,
+                  int64_t stride) const {
+    transpose_rows(row(x, begin, h), width, n, factor, out, stride);
   }
-
-  // out[d, j] = x[begin + j, h'][d], rows of kAttentionBlock
-  void transposed(const S* x, int64_t begin, int64_t n, int64_t h, T* out) const {
-    for (int64_t j = 0; j < n; ++j) {
-      const S* from = kv_row(x, begin + j, h);
-      for (int64_t d = 0; d < head_dim; ++d) out[d * kAttentionBlock + j] = value_as<T>(from[d]);
-    }
+  void kv_transposed(const S* x, int64_t begin, int64_t n, int64_t h, T* out,
+                     int64_t stride) const {
+    transpose_rows(kv_row(x, begin, h), kv_width, n, T(1), out, stride);
   }
 
  private:
+  void transpose_rows(const S* first, int64_t from_stride, int64_t n, T factor, T* out,
+                      int64_t stride) const {
+    int64_t done = 0;  // tokens, in squares
+    if constexpr (std::is_same_v<T, float>) {
+      constexpr int64_t side = 16;
+      if (head_dim % side == 0) done = n / side * side;
+      for (int64_t j = 0; j < done; j += side) {
+        for (int64_t d = 0; d < head_dim; d += side) {
+          Vec<float> square[side];
+          for (int64_t r = 0; r < side; ++r)
+            square[r] = factor * load(first + (j + r) * from_stride + d);
+          transpose(square);
+          for (int64_t r = 0; r < side; ++r) store(out + (d + r) * stride + j, square[r]);
+        }
+      }
+    }
+    for (int64_t j = done; j < n; ++j) {
+      for (int64_t d = 0; d < head_dim; ++d)
+        out[d * stride + j] = factor * value_as<T>(first[j * from_stride + d]);
+    }
+  }
+
   Strided<T> wide(const S* first, int64_t stride, int64_t n, Room& room) const {
     if constexpr (std::is_same_v<S, T>) {
       return {first, stride, 1};

@@ -20,12 +20,16 @@ size_t starts_bytes(int64_t tokens) {
   return scratch_room(tokens + 1, DType::i32);
 }
 
+size_t deltas_bytes(const Type& lse) {
+  return scratch_room(lse.shape.elements(), lse.dtype);
+}
+
 }  // namespace
 
 Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider) {
   check_head_dim(call);
   if (takes_amx_attention(call, provider)) return prepare_attention_grad_amx(call);
-  size_t bytes = starts_bytes(call.in[0].shape[0]);
+  size_t bytes = starts_bytes(call.in[0].shape[0]) + deltas_bytes(call.in[5]);
   // dk, dv and dq per query head; without groups only what nobody reads, or what is bf16, needs a
   // place.
   bytes += 3 * sums_bytes(call.in[0]);
@@ -41,6 +45,7 @@ struct Backward {
   AttentionView<S> view;
   const S *q, *k, *v, *y, *dy;
   const T* lse;
+  T* deltas;        // [T, H]: dy * y
   T *dq, *dk, *dv;  // [T, H*K] each
 
   T* grad_row(T* x, int64_t token, int64_t h) const {
@@ -54,16 +59,21 @@ struct Backward {
   // The segment [start, stop), head h.
   void segment(int64_t start, int64_t stop, int64_t h) const {
     alignas(64) T keys[kMaxHeadDim * kAttentionBlock], values[kMaxHeadDim * kAttentionBlock];
+    for (int64_t t = start; t < stop; ++t)
+      deltas[t * view.heads + h] = dot(view.row(dy, t, h), view.row(y, t, h), view.head_dim);
     zero(dq, start, stop, h);
     zero(dk, start, stop, h);
     zero(dv, start, stop, h);
     for (int64_t s = start; s < stop; s += kAttentionBlock) {
       const int64_t m = std::min(kAttentionBlock, stop - s);
-      view.transposed(k, s, m, h, keys);
-      view.transposed(v, s, m, h, values);
-      for (int64_t t = s; t < stop; t += kAttentionBlock) {
+      view.kv_transposed(k, s, m, h, keys, kAttentionBlock);
+      view.kv_transposed(v, s, m, h, values, kAttentionBlock);
+      // Of the first square half is never seen: a quarter is left out.
+      const int64_t upper = std::min(kAttentionBlock / 2, m);
+      square(s, upper, s, upper, h, keys, values);
+      if (upper < m) square(s + upper, m - upper, s, m, h, keys, values);
+      for (int64_t t = s + kAttentionBlock; t < stop; t += kAttentionBlock)
         square(t, std::min(kAttentionBlock, stop - t), s, m, h, keys, values);
-      }
     }
   }
 
@@ -82,11 +92,12 @@ struct Backward {
     for (int64_t i = 0; i < n; ++i) {
       const int64_t visible = std::clamp<int64_t>(t + i - s + 1, 0, m);
       const T shift = lse[(t + i) * view.heads + h];
-      const T delta = dot(view.row(dy, t + i, h), view.row(y, t + i, h), head_dim);
+      const T delta = deltas[(t + i) * view.heads + h];
       T *pr = p + i * ld, *dr = dp + i * ld;
-      for (int64_t j = 0; j < visible; ++j) {
-        pr[j] = exponential(view.scale * pr[j] - shift);
-        dr[j] = view.scale * pr[j] * (dr[j] - delta);
+      for (int64_t j = 0; j < visible; j += kLanes<T>) {  // whole vectors: there is room
+        const Vec<T> weight = exponential_of_negative(view.scale * load(pr + j) - shift);
+        store(pr + j, weight);
+        store(dr + j, view.scale * weight * (load(dr + j) - delta));
       }
       std::fill(pr + visible, pr + m, T(0));
       std::fill(dr + visible, dr + m, T(0));
@@ -118,7 +129,8 @@ void attention_grad(const KernelArgs& args) {
   const int64_t tokens = args.in[0].shape()[0];
   const size_t sums = sums_bytes(args.in[0].type) / sizeof(T);
   auto* starts = static_cast<int32_t*>(args.scratch);
-  auto* own = reinterpret_cast<T*>(static_cast<std::byte*>(args.scratch) + starts_bytes(tokens));
+  auto* deltas = static_cast<std::byte*>(args.scratch) + starts_bytes(tokens);
+  auto* own = reinterpret_cast<T*>(deltas + deltas_bytes(args.in[5].type));
   auto *dq = ptr<S>(args.out[0]), *dk = ptr<S>(args.out[1]), *dv = ptr<S>(args.out[2]);
   const AttentionView<S> view(args);
   const bool alone = view.group == 1;
@@ -129,6 +141,7 @@ void attention_grad(const KernelArgs& args) {
                              .y = ptr<const S>(args.in[4]),
                              .dy = ptr<const S>(args.in[6]),
                              .lse = ptr<const T>(args.in[5]),
+                             .deltas = reinterpret_cast<T*>(deltas),
                              .dq = place_of(dq, true, own),
                              .dk = place_of(dk, alone, own + sums),
                              .dv = place_of(dv, alone, own + 2 * sums)};

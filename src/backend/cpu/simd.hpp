@@ -207,15 +207,23 @@ inline void transpose(Vec<float> (&rows)[16]) {
   transpose(reinterpret_cast<Words(&)[16]>(rows));
 }
 
-// Turns x into e^(x - shift) and returns the sum, in lanes.
+inline Vec<double> exponential_of_negative(Vec<double> x) {
+  for (int64_t i = 0; i < kLanes<double>; ++i) x[i] = std::exp(x[i]);
+  return x;
+}
+
+// Turns x into e^(x - largest), none above 1, and returns the sum, in lanes.
 template <class T>
-inline T exponentials(T* x, int64_t n, T shift) {
-  for (int64_t i = 0; i < n; ++i) x[i] = exponential(x[i] - shift);
+inline T exponentials(T* x, int64_t n, T largest) {
   Vec<T> lanes{};
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) lanes += load(x + i);
+  for (; i + kLanes<T> <= n; i += kLanes<T>) {
+    const Vec<T> e = exponential_of_negative(load(x + i) - largest);
+    store(x + i, e);
+    lanes += e;
+  }
   T sum = lane_sum<T>(lanes);
-  for (; i < n; ++i) sum += x[i];
+  for (; i < n; ++i) sum += x[i] = exponential(x[i] - largest);
   return sum;
 }
 
@@ -226,9 +234,7 @@ inline Vec<float> sigmoid(Vec<float> x) {
   return (negative ? e : Vec<float>{} + 1.0f) / (1.0f + e);
 }
 inline Vec<double> sigmoid(Vec<double> x) {
-  Vec<double> e;
-  for (int64_t i = 0; i < kLanes<double>; ++i) e[i] = std::exp(-x[i]);
-  return 1.0 / (1.0 + e);
+  return 1.0 / (1.0 + exponential_of_negative(-x));
 }
 
 }  // namespace mora::cpu
