@@ -55,8 +55,14 @@ void pack_transposed(const Source& b, float scale, int64_t k, int64_t n, const P
   }
 }
 
+// Rows of A that follow, as memory has them: so many bytes are asked for every few steps.
+struct Ahead {
+  const std::byte* from;
+  int64_t bytes;
+};
+
 using TileOfSums = void (*)(std::span<const PartOfA> a, const float* b, float* c, int64_t c_stride,
-                            Store store_as);
+                            Store store_as, Ahead& ahead);
 
 #if defined(__AVX512F__)
 constexpr int64_t kBytes = 64;
@@ -67,7 +73,7 @@ constexpr int64_t kBytes = 16;
 #endif
 typedef float Register __attribute__((vector_size(kBytes), aligned(4), may_alias));
 constexpr int64_t kLane = kBytes / static_cast<int64_t>(sizeof(float));
-constexpr int64_t kHalf = kColumns / 2;
+constexpr int64_t kHalf = kColumns / 2, kSteps = 4;
 
 inline Register load_register(const float* p) {
   return *reinterpret_cast<const Register*>(p);
@@ -77,34 +83,50 @@ inline void store_register(float* p, Register x) {
 }
 
 template <Layout kLayout, size_t kHeight, int64_t kRegisters>
-inline void add_part(const PartOfA& a, const float* b, Register (&sums)[kHeight][kRegisters]) {
+inline void add_step(const PartOfA& a, int64_t p, const float* b,
+                     Register (&sums)[kHeight][kRegisters]) {
   constexpr int64_t step = kLayout == Layout::rows ? 1 : kRows;
   const int64_t row_step = kLayout == Layout::rows ? a.row : 1;
-  for (int64_t p = 0; p < a.depth; ++p) {
-    Register row[kRegisters];
-    for (int64_t v = 0; v < kRegisters; ++v) row[v] = load_register(b + p * kColumns + v * kLane);
+  Register row[kRegisters];
+  for (int64_t v = 0; v < kRegisters; ++v) row[v] = load_register(b + p * kColumns + v * kLane);
 #pragma GCC unroll 16
-    for (size_t i = 0; i < kHeight; ++i) {
-      const float x = a.data[static_cast<int64_t>(i) * row_step + p * step];
-      for (int64_t v = 0; v < kRegisters; ++v) sums[i][v] += x * row[v];
-    }
+  for (size_t i = 0; i < kHeight; ++i) {
+    const float x = a.data[static_cast<int64_t>(i) * row_step + p * step];
+    for (int64_t v = 0; v < kRegisters; ++v) sums[i][v] += x * row[v];
   }
+}
+
+template <Layout kLayout, size_t kHeight, int64_t kRegisters>
+inline void add_part(const PartOfA& a, const float* b, Ahead& ahead,
+                     Register (&sums)[kHeight][kRegisters]) {
+  int64_t p = 0;
+  for (; p + kSteps <= a.depth; p += kSteps) {
+    if constexpr (kLayout == Layout::rows) {
+      __builtin_prefetch(ahead.from);
+      ahead.from += ahead.bytes;
+    }
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kSteps; ++i) add_step<kLayout>(a, p + i, b, sums);
+  }
+  for (; p < a.depth; ++p) add_step<kLayout>(a, p, b, sums);
 }
 
 // kHeight x kWidth sums, the first columns of packed B.
 template <Layout kLayout, int64_t kWidth, size_t kHeight>
 void tile_of_sums(std::span<const PartOfA> a, const float* b, float* c, int64_t c_stride,
-                  Store store_as) {
+                  Store store_as, Ahead& ahead) {
   constexpr int64_t kRegisters = kWidth / kLane;
   for (size_t i = 0; i < kHeight; ++i) {
     for (int64_t v = 0; v < kWidth; v += 16)
       __builtin_prefetch(c + static_cast<int64_t>(i) * c_stride + v, 1);
   }
   Register sums[kHeight][kRegisters] = {};
+  Ahead next = ahead;  // in registers
   for (const PartOfA& part : a) {
-    add_part<kLayout>(part, b, sums);
+    add_part<kLayout>(part, b, next, sums);
     b += part.depth * kColumns;
   }
+  ahead = next;
 #pragma GCC unroll 16
   for (size_t i = 0; i < kHeight; ++i) {
     for (int64_t v = 0; v < kRegisters; ++v) {
@@ -187,13 +209,16 @@ void multiply(int64_t m, int64_t n, Layout layout, std::span<const PartOfA> a, c
   const Tiles& tiles = layout == Layout::rows ? kOfRows : kOfTiles;
   const TileOfSums whole = tiles.whole[static_cast<size_t>(m - 1)],
                    half = tiles.half[static_cast<size_t>(m - 1)];
+  Ahead ahead{reinterpret_cast<const std::byte*>(a[0].data + kRows * a[0].row),
+              pieces(kSteps * kRows * kColumns * 4, std::max(n, kColumns))};
   int64_t depth = 0, j = 0;
   for (const PartOfA& part : a) depth += part.depth;
-  for (; j + kColumns <= n; j += kColumns) whole(a, b + j * depth, c + j, c_stride, store_as);
+  for (; j + kColumns <= n; j += kColumns)
+    whole(a, b + j * depth, c + j, c_stride, store_as, ahead);
   if (j == n) return;
-  if (n - j == kHalf) return half(a, b + j * depth, c + j, c_stride, store_as);
+  if (n - j == kHalf) return half(a, b + j * depth, c + j, c_stride, store_as, ahead);
   alignas(64) float rest[kRows * kColumns];
-  (n - j < kHalf ? half : whole)(a, b + j * depth, rest, kColumns, Store::assign);
+  (n - j < kHalf ? half : whole)(a, b + j * depth, rest, kColumns, Store::assign, ahead);
   store_part(rest, m, n - j, c + j, c_stride, store_as);
 }
 

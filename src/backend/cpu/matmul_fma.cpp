@@ -28,6 +28,7 @@ constexpr int64_t kDepthStep = 16;
 // of memory are read, and the most of its depth.
 constexpr int64_t kTransposedPanel = 24 * kRows;
 constexpr int64_t kMostTransposedDepth = 384;
+constexpr int64_t kMostThinDepth = 4096;  // of few columns
 
 // What is stored from an element on.
 fma::Source source(const void* data, DType dtype, int64_t stride, int64_t element) {
@@ -68,7 +69,7 @@ class FmaProducts {
   explicit FmaProducts(std::vector<ProductShape> terms)
       : terms_(std::move(terms)), transposed_(terms_[0].ta == Transpose::yes) {
     for (const ProductShape& term : terms_) k_ += term.k;
-    depth_ = piece(k_, transposed_ ? kMostTransposedDepth : fma::kMostDepth, kDepthStep);
+    depth_ = piece(k_, most_depth(), kDepthStep);
     grid_ = make_grid(terms_[0].m, k_, terms_[0].n);
     columns_ = piece(grid_.columns, std::max(kMostPacked / depth_, kColumns), kColumns);
     panel_ = transposed_ ? std::min(kTransposedPanel, grid_.rows) : kRows;
@@ -135,6 +136,14 @@ class FmaProducts {
         fma::multiply(rows, chunk.n, fma::Layout::rows, {parts.data(), count}, b, c, n, store_as);
       }
     }
+  }
+
+  // Few columns need no more of A than once.
+  int64_t most_depth() const {
+    if (transposed_) return kMostTransposedDepth;
+    const bool packs =
+        std::ranges::any_of(terms_, [](const ProductShape& term) { return fma::collides(term.k); });
+    return terms_[0].n <= kColumns && !packs ? kMostThinDepth : fma::kMostDepth;
   }
 
   // body(term, operands, p, k, place): the depth [p, p + k) of a term and its place in the chunk.

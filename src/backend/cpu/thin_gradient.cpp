@@ -110,6 +110,7 @@ class VectorThinGradient final : public ThinGradient {
     Vec<float> sum[kBlock]{};
     for (int64_t r = 0; r < n; ++r) sum[r] = load(sums + r * stride());
     for (int64_t t = 0; t < tokens; ++t) {
+      __builtin_prefetch(rows + (tokens + t) * wide());
       const Vec<float> v = load(rows + t * wide(), columns);
       for (int64_t r = 0; r < kBlock; ++r) sum[r] += block[t * kBlock + r] * v;
     }
