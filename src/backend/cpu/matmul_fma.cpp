@@ -1,6 +1,6 @@
-// Products of f32 by fma.hpp. B is packed in chunks that stay in the cache, by all threads; then
-// tasks pack a few tiles of rows of A and multiply them with columns of the chunk. The sum of two
-// products is one product whose depth is that of the first and then of the second.
+// Products of f32 by fma.hpp. The result is cut into as many tasks as end first; a task packs chunks
+// of its B that stay in the cache and multiplies them with its rows of A. The sum of two products
+// is one product whose depth is that of the first and then of the second.
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -70,7 +70,10 @@ class FmaProducts {
       : terms_(std::move(terms)), transposed_(terms_[0].ta == Transpose::yes) {
     for (const ProductShape& term : terms_) k_ += term.k;
     depth_ = piece(k_, most_depth(), kDepthStep);
-    grid_ = make_grid(terms_[0].m, k_, terms_[0].n);
+    const int64_t m = terms_[0].m, n = terms_[0].n;
+    grid_ = make_grid(m, k_, n);
+    tasks_ = pieces(m, grid_.rows) * pieces(n, grid_.columns);
+    slots_ = std::min<int64_t>(tasks_, thread_count());
     columns_ = piece(grid_.columns, std::max(kMostPacked / depth_, kColumns), kColumns);
     panel_ = transposed_ ? std::min(kTransposedPanel, grid_.rows) : kRows;
     b_bytes_ = scratch_room(depth_ * columns_, DType::f32);
@@ -81,8 +84,7 @@ class FmaProducts {
   size_t scratch_bytes() const { return (b_bytes_ + a_bytes_) * static_cast<size_t>(slots_); }
 
   void run(Operands operands, void* c, void* scratch) const {
-    const int64_t m = terms_[0].m, n = terms_[0].n, across = pieces(n, grid_.columns),
-                  tasks = pieces(m, grid_.rows) * across;
+    const int64_t m = terms_[0].m, n = terms_[0].n, across = pieces(n, grid_.columns);
     auto run_one = [&](int64_t i, int64_t slot) {
       const int64_t row = i / across * grid_.rows, column = i % across * grid_.columns;
       const Task task{operands, static_cast<float*>(c),
@@ -91,8 +93,8 @@ class FmaProducts {
       run_task(task, static_cast<std::byte*>(scratch) +
                          static_cast<size_t>(slot) * (b_bytes_ + a_bytes_));
     };
-    if (tasks == 1) return run_one(0, 0);
-    for_panels(tasks, slots_, run_one);
+    if (tasks_ == 1) return run_one(0, 0);
+    for_panels(tasks_, slots_, run_one);
   }
 
  private:
@@ -206,8 +208,8 @@ class FmaProducts {
   bool transposed_;
   int64_t k_ = 0, depth_ = 0, columns_ = 0, panel_ = 0;
   Grid grid_{};
+  int64_t tasks_ = 0, slots_ = 0;
   size_t b_bytes_ = 0, a_bytes_ = 0;
-  int64_t slots_ = thread_count();
 };
 
 class FmaProduct final : public Product {
