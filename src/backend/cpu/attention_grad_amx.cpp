@@ -126,7 +126,7 @@ struct BackwardAmx {
     amx::multiply(tiles, m, x.n, {head_dim, {view.kv_row(v, s, h), view.kv_width}, x.dy_t},
                   square.dp, kQueries, Store::assign);
     // Queries in front of a key do not see it, and behind the last one nothing was multiplied.
-    const int64_t multiplied = (x.n + amx::kTile - 1) / amx::kTile * amx::kTile;
+    const int64_t multiplied = rounded_up(x.n, amx::kTile);
     for (int64_t j = 0; j < m; ++j) {
       float *p = square.p + j * kQueries, *dp = square.dp + j * kQueries;
       if (s + j > x.first)

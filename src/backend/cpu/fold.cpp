@@ -15,7 +15,7 @@ namespace {
 template <class Visit>
 void strided_runs(int64_t begin, int64_t features, int64_t groups, Padding padding,
                   const Visit& visit) {
-  const int64_t whole = (features + groups - 1) / groups * groups;
+  const int64_t whole = rounded_up(features, groups);
   const int64_t end = padding == Padding::circular ? whole : features;
   int64_t feature = begin % features, group = begin % groups;
   for (int64_t p = begin; p < end;) {
@@ -131,9 +131,9 @@ void fold(const KernelArgs& args) {
 Prepared prepare_unfold(const OpCall& call) {
   const auto attrs = call.attrs.as<FoldAttrs>();
   const int64_t tokens = call.out[0].shape[0], groups = call.in[0].shape.last();
-  const int64_t pieces = summing_pieces(tokens, std::max(attrs.size, groups));
+  const int64_t rooms = summing_pieces(tokens, std::max(attrs.size, groups));
   const int64_t row = Unfolded<float>(attrs.size, groups, attrs).row_elements();
-  return {static_cast<size_t>(pieces * row) * size_of(working_of(call.out[0].dtype)), nullptr};
+  return {static_cast<size_t>(rooms * row) * size_of(working_of(call.out[0].dtype)), nullptr};
 }
 
 template <class S>

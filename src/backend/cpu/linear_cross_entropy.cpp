@@ -11,6 +11,7 @@
 
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/linear_cross_entropy_amx.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/product.hpp"
 #include "backend/cpu/simd.hpp"
 #include "mora/core/parallel.hpp"
@@ -26,8 +27,8 @@ constexpr int64_t kLeastRows = 64, kMostRows = 1024;
 // Tokens of a chunk: chunks are as equal as can be, as a short one costs nearly as much as a whole.
 int64_t chunk_rows(int64_t tokens, int64_t vocab) {
   const int64_t most = std::clamp(kChunkElements / vocab, kLeastRows, kMostRows);
-  const int64_t chunks = std::max<int64_t>((tokens + most - 1) / most, 1);
-  return std::max<int64_t>((tokens + chunks - 1) / chunks, 1);
+  const int64_t chunks = std::max<int64_t>(pieces(tokens, most), 1);
+  return std::max<int64_t>(pieces(tokens, chunks), 1);
 }
 
 // The products for chunks of one length.

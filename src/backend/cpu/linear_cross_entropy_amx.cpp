@@ -42,7 +42,7 @@ struct Loss {
   float* sums;            // dh of these tokens
   bf16 *logits_w, *dh_w;  // packed W of a chunk: its transpose, and block by block as it is
 
-  int64_t padded(int64_t n) const { return (n + amx::kDepth - 1) / amx::kDepth * amx::kDepth; }
+  int64_t padded(int64_t n) const { return rounded_up(n, amx::kDepth); }
   amx::Source w_from(int64_t column) const {
     const size_t offset = static_cast<size_t>(column * width) * size_of(w.dtype);
     return {static_cast<const std::byte*>(w.data) + offset, w.dtype, width, 1.0f};
@@ -52,9 +52,9 @@ struct Loss {
   // panels of rows are tasks.
   template <class Body>
   void for_chunks(Packed what, const Body& body) const {
-    const int64_t panel = panel_rows(), panels = (tokens + panel - 1) / panel;
+    const int64_t panel = panel_rows(), panels = pieces(tokens, panel);
     for (int64_t begin = 0; begin < vocab; begin += kChunk) {
-      const int64_t blocks = (std::min(kChunk, vocab - begin) + kColumns - 1) / kColumns;
+      const int64_t blocks = pieces(std::min(kChunk, vocab - begin), kColumns);
       parallel_for(blocks, [&](int64_t i) { pack(begin + i * kColumns, i, what); });
       parallel_for(panels, [&](int64_t p) {
         amx::Tiles tiles;
@@ -64,7 +64,7 @@ struct Loss {
     }
   }
   int64_t panel_rows() const {
-    const int64_t even = (tokens / (4 * thread_count()) + amx::kBlock - 1) / amx::kBlock;
+    const int64_t even = pieces(tokens / (4 * thread_count()), amx::kBlock);
     return std::clamp(even * amx::kBlock, amx::kBlock, kMostRows);
   }
   int64_t columns_at(int64_t column) const { return std::min(kColumns, vocab - column); }

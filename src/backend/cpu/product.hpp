@@ -74,7 +74,7 @@ bool onednn_multiplies_bf16();
 bool onednn_leaves_amx();
 bool multiplies_by_amx();
 
-// Rows of narrow values, `stride` apart, widened to rows of floats.
+// Rows of values that are narrow, or already floats, `stride` apart, as rows of floats.
 struct NarrowRows {
   const void* data;
   DType dtype;

@@ -5,14 +5,14 @@
 #include <type_traits>
 
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/simd.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
 
 inline int64_t summing_pieces(int64_t rows, int64_t width) {
-  const int64_t grain = rows_per_piece(width);
-  return (rows + grain - 1) / grain;
+  return pieces(rows, rows_per_piece(width));
 }
 
 // A row of scratch for every piece, where one is needed.
@@ -20,9 +20,9 @@ inline Prepared prepare_row_sums(const OpCall& call) {
   const DType stored = call.out[0].dtype, working = working_of(stored);
   if (stored == working) return {};
   const int64_t width = call.out[0].shape.last();
-  const int64_t pieces =
+  const int64_t rooms =
       summing_pieces(call.out[0].shape[0], std::max(call.in[0].shape.last(), width));
-  return {static_cast<size_t>(pieces * width) * size_of(working), nullptr};
+  return {static_cast<size_t>(rooms * width) * size_of(working), nullptr};
 }
 
 // visit(i, k) for the vectors of a row of n numbers: k of them at i. Of a row longer than a vector
