@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "bf16_cases.hpp"
 #include "command.hpp"
 #include "mora/autograd/grad.hpp"
 #include "mora/data/batch.hpp"
@@ -19,48 +20,6 @@ TEST_SUITE_BEGIN("bf16");
 
 namespace mora::testing {
 namespace {
-
-// Of the largest magnitude: a result is rounded once, to 8 bits, and may be a sum of rounded ones.
-constexpr double kBound = 1e-2;
-
-// Which inputs of an operation's cases are activations; several ways where types may differ.
-using Activations = std::vector<std::vector<size_t>>;
-const std::map<OpId, Activations>& activations() {
-  static const std::map<OpId, Activations> table = {
-      {OpId::matmul, {{0, 2}, {0, 1, 2}}},
-      {OpId::matmul_sum, {{0, 2, 4}, {0, 1, 2, 4}, {0, 1, 2, 3, 4}}},
-      {OpId::add, {{0, 1}, {1}}},
-      {OpId::add_row, {{0}}},
-      {OpId::sum_rows, {{0}}},
-      {OpId::scale_by, {{0}}},
-      {OpId::rope, {{0}}},
-      {OpId::swiglu, {{0, 1}}},
-      {OpId::swiglu_grad, {{0, 1, 2}}},
-      {OpId::attention, {{0, 1, 2}}},
-      {OpId::attention_grad, {{0, 1, 2, 4}}},
-      {OpId::linear_cross_entropy, {{0}, {0, 1}}},
-      {OpId::dropout, {{0}}},
-      {OpId::fold, {{0}}},
-      {OpId::unfold, {{0, 1}}},
-      {OpId::resize, {{0}}},
-      {OpId::permute, {{0}}},
-      {OpId::rotate_blocks, {{0}}},
-      {OpId::dora, {{0, 1}}},
-      {OpId::dora_grad, {{0, 1, 4}}}};
-  return table;
-}
-
-std::vector<DType> types(const OpCase& c, const std::vector<size_t>& narrow) {
-  std::vector<DType> result(c.in.size(), DType::f32);
-  for (const size_t i : narrow) {
-    if (i < result.size()) result[i] = DType::bf16;
-  }
-  return result;
-}
-
-bool has_f16(const OpCase& c) {
-  return std::ranges::any_of(c.in, [](const CaseInput& in) { return in.storage == Storage::f16; });
-}
 
 struct Computed {
   std::vector<Bytes> bits;
@@ -92,15 +51,13 @@ std::vector<MatmulProvider> providers() {
 TEST_CASE("every operation on activations agrees with the double reference, at any thread count") {
   size_t covered = 0;
   for (const OpCase& c : op_cases()) {
-    if (!activations().contains(c.op) || has_f16(c)) continue;
-    for (const std::vector<size_t>& narrow : activations().at(c.op)) {
+    for (const std::vector<DType>& stored : bf16_types(c)) {
       for (const MatmulProvider provider : providers()) {
-        INFO(name_of(c), ", ", narrow.size(), " inputs in bf16, provider ",
-             static_cast<int>(provider));
-        const std::vector<DType> stored = types(c, narrow);
+        INFO(name_of(c), ", ", std::ranges::count(stored, DType::bf16),
+             " inputs in bf16, provider ", static_cast<int>(provider));
         const Threads one(1);
         const Computed alone = compute(c, stored, provider);
-        CHECK(alone.error <= kBound);
+        CHECK(alone.error <= kBf16Bound);
         const Threads three(3);
         CHECK(compute(c, stored, provider).bits == alone.bits);
         ++covered;

@@ -30,15 +30,14 @@ DirectionalCheck::DirectionalCheck(const OpCase& c)
   for (int w : c.wrt) wrt_.push_back(inputs_.vars()[static_cast<size_t>(w)]);
 }
 
-double DirectionalCheck::error(size_t w) {
+double DirectionalCheck::error(size_t w, const Backend& backend) {
   const Var x = wrt_[w];
   const Var g = grad(outputs_, seeds_, wrt_)[w];
   ensure(static_cast<bool>(g) && g.type() == x.type(), name_of(case_), ": no gradient for input ",
          case_.wrt[w]);
-  const auto backend = make_cpu_backend();
   Workspace gradient_workspace, value_workspace;
-  Plan gradient(graph_, std::array{g}, *backend, gradient_workspace);
-  Plan value(graph_, outputs_, *backend, value_workspace);
+  Plan gradient(graph_, std::array{g}, backend, gradient_workspace);
+  Plan value(graph_, outputs_, backend, value_workspace);
   run_over(gradient, gradient_workspace, 0xff);
   const Array v = direction(100 + w, x.shape().elements());
   const double analytic = inner(numbers(gradient[g]), v);

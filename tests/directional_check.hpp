@@ -14,7 +14,7 @@ class DirectionalCheck {
 
   // The relative error of the gradient of input wrt[w] of the case. Throws where there is no
   // gradient.
-  double error(size_t w);
+  double error(size_t w, const Backend& backend);
 
  private:
   Array direction(size_t stream, int64_t n) const;

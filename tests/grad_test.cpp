@@ -29,9 +29,10 @@ OpCase function(const std::string& label, std::vector<CaseInput> in, Build build
 }
 
 void check(const OpCase& c) {
+  const auto backend = make_cpu_backend();
   DirectionalCheck directional(c);
   for (size_t w = 0; w < c.wrt.size(); ++w) {
-    const double error = directional.error(w);
+    const double error = directional.error(w, *backend);
     CHECK_MESSAGE(error < 1e-6, c.label, ", input ", c.wrt[w], ": relative error ", error);
   }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/memory.hpp"
 
@@ -17,6 +18,8 @@ constexpr size_t kAlignment = 64;
 // Smaller blocks are not worth asking the system for each, nor large pages, of which the last is
 // rarely full.
 constexpr size_t kSmall = size_t{16} << 20, kLargePage = size_t{2} << 20;
+
+thread_local std::shared_ptr<MemorySource> current_source;
 
 std::string gibibytes(size_t bytes) {
   const size_t tenths = (bytes >> 20) * 10 / 1024;
@@ -51,26 +54,46 @@ void convert_from(const Tensor& from, const Tensor& to) {
 
 void require_memory(size_t bytes) {
   if (bytes <= kSmall) return;
-  if (const size_t available = available_memory(); bytes > available) {
-    fail(ErrorKind::memory, "out of memory: ", gibibytes(bytes), " are needed, ",
-         gibibytes(available), " are available; use a smaller model, batch or sequence length");
-  }
+  const size_t available = current_source ? current_source->available() : available_memory();
+  if (bytes <= available) return;
+  fail(ErrorKind::memory, "out of memory: ", gibibytes(bytes), " are needed, ",
+       gibibytes(available), " are available",
+       current_source ? str(" in ", current_source->name()) : "",
+       "; use a smaller model, batch or sequence length");
 }
 
-Buffer::Buffer(size_t bytes, Fill fill) : bytes_(bytes) {
-  require_memory(bytes);
+UseMemory::UseMemory(std::shared_ptr<MemorySource> source)
+    : before_(std::exchange(current_source, std::move(source))) {}
+UseMemory::~UseMemory() {
+  current_source = std::move(before_);
+}
+
+namespace {
+
+void* system_memory(size_t bytes, Fill fill) {
   const size_t alignment = bytes < kSmall ? kAlignment : kLargePage;
-  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  data_.reset(std::aligned_alloc(alignment, (rounded + alignment - 1) / alignment * alignment));
-  if (!data_) {
+  void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (data == nullptr) {
     fail(ErrorKind::memory, "out of memory: the system refused a block of ", bytes >> 20, " MiB");
   }
   // Fewer addresses to translate: a matter of speed, and no error when refused.
-  if (alignment == kLargePage) ::madvise(data_.get(), rounded, MADV_HUGEPAGE);
-  if (fill == Fill::zeros) std::memset(data_.get(), 0, rounded);
+  if (alignment == kLargePage) ::madvise(data, bytes, MADV_HUGEPAGE);
+  if (fill == Fill::zeros) std::memset(data, 0, bytes);
+  return data;
+}
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes, Fill fill) : bytes_(bytes) {
+  require_memory(bytes);
+  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  data_ = {current_source ? current_source->allocate(rounded, fill)
+                          : system_memory(rounded, fill),
+           Free{current_source}};
 }
 
 void Buffer::Free::operator()(void* p) const {
+  if (source) return source->release(p);
   std::free(p);
 }
 

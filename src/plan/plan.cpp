@@ -8,8 +8,9 @@
 
 namespace mora {
 
-void Workspace::reserve(size_t bytes) {
+void Workspace::reserve(size_t bytes, const Backend& backend) {
   if (bytes <= buffer_.bytes()) return;
+  const UseMemory memory(backend.memory());
   buffer_ = Buffer();  // first, as nothing is kept: the two need not fit together
   buffer_ = Buffer(bytes);
 }
@@ -41,22 +42,29 @@ struct Step {
 struct Plan::Impl {
   const Graph& graph;
   Workspace& workspace;
+  const Backend& backend;
+  std::unique_ptr<Replay> replay;
   std::vector<Step> steps;
   std::vector<Slot> homes;  // by value
   std::vector<Placement> placements;
   size_t bytes = 0;
   const std::byte* resolved_base = nullptr;
 
-  Impl(const Graph& g, Workspace& w) : graph(g), workspace(w), homes(g.values().size()) {}
+  Impl(const Graph& g, Workspace& w, const Backend& b)
+      : graph(g), workspace(w), backend(b), replay(b.make_replay()), homes(g.values().size()) {}
 
-  void build(const plan::Schedule& schedule, const Backend& backend, Reuse memory);
-  void make_step(const plan::PlannedStep& planned, const Backend& backend, LastRead last_read);
+  void build(const plan::Schedule& schedule, Reuse memory);
+  void make_step(const plan::PlannedStep& planned, LastRead last_read);
   std::vector<plan::Block> assign_blocks(const plan::Schedule& schedule, Reuse memory,
                                          std::vector<int>& block_of);
   Tensor locate(int value, const Slot& slot) const;
   void resolve_addresses();
   void execute(const Step& step) const {
     step.kernel({step.in, step.out, step.attrs, step.scratch, step.prepared.state.get()});
+  }
+  static void walk(const void* plan) {
+    const auto& impl = *static_cast<const Impl*>(plan);
+    for (const Step& step : impl.steps) impl.execute(step);
   }
 };
 
@@ -115,8 +123,7 @@ std::vector<plan::Block> Plan::Impl::assign_blocks(const plan::Schedule& schedul
   return blocks;
 }
 
-void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& backend,
-                           LastRead last_read) {
+void Plan::Impl::make_step(const plan::PlannedStep& planned, LastRead last_read) {
   Step step{.kernel = nullptr,
             .attrs = planned.attrs,
             .in = {},
@@ -137,7 +144,7 @@ void Plan::Impl::make_step(const plan::PlannedStep& planned, const Backend& back
   steps.push_back(std::move(step));
 }
 
-void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, Reuse memory) {
+void Plan::Impl::build(const plan::Schedule& schedule, Reuse memory) {
   std::vector<int> block_of;
   std::vector<plan::Block> blocks = assign_blocks(schedule, memory, block_of);
   const std::vector<int> last = last_uses(graph, schedule);
@@ -146,7 +153,7 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
     const plan::PlannedStep& planned = schedule.steps[s];
     const bool late = !planned.out.empty() &&
                       last[static_cast<size_t>(planned.out[0])] > static_cast<int>(s) + kLate;
-    make_step(planned, backend, late ? LastRead::late : LastRead::soon);
+    make_step(planned, late ? LastRead::late : LastRead::soon);
     const size_t need = steps[s].prepared.scratch_bytes;
     if (need == 0) continue;
     scratch.emplace_back(s, blocks.size());
@@ -175,7 +182,7 @@ void Plan::Impl::build(const plan::Schedule& schedule, const Backend& backend, R
     for (size_t o = 0; o < planned.out.size(); ++o) steps[s].out[o].data = nullptr;
     if (planned.bound_output >= 0) steps[s].out[0] = graph.value(planned.bound_output).bound;
   }
-  workspace.reserve(bytes);
+  workspace.reserve(bytes, backend);
 }
 
 Tensor Plan::Impl::locate(int value, const Slot& slot) const {
@@ -205,12 +212,13 @@ void Plan::Impl::resolve_addresses() {
     step.scratch = step.has_scratch ? base + step.scratch_offset : nullptr;
   }
   resolved_base = base;
+  if (replay) replay->forget();
 }
 
 Plan::Plan(const Graph& graph, std::span<const Var> outputs, const Backend& backend,
            Workspace& workspace, const PlanOptions& options)
-    : impl_(std::make_unique<Impl>(graph, workspace)) {
-  impl_->build(plan::make_schedule(graph, outputs, options.fusion), backend, options.memory);
+    : impl_(std::make_unique<Impl>(graph, workspace, backend)) {
+  impl_->build(plan::make_schedule(graph, outputs, options.fusion), options.memory);
 }
 
 Plan::~Plan() = default;
@@ -218,7 +226,11 @@ Plan::Plan(Plan&&) noexcept = default;
 
 void Plan::run() {
   impl_->resolve_addresses();
-  for (const Step& step : impl_->steps) impl_->execute(step);
+  if (impl_->replay) {
+    impl_->replay->run(&Impl::walk, impl_.get());
+  } else {
+    Impl::walk(impl_.get());
+  }
 }
 
 void Plan::trace(const Visitor& visit) {
@@ -226,6 +238,7 @@ void Plan::trace(const Visitor& visit) {
   for (const Step& step : impl_->steps) {
     const auto begin = std::chrono::steady_clock::now();
     impl_->execute(step);
+    impl_->backend.wait();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     visit({*step.op, step.node->scope, step.in, step.out, step.attrs, took.count()});
   }

@@ -37,10 +37,13 @@ MicroGraph::MicroGraph(const Llama& model, const ParameterStore& store, int64_t 
     trained.push_back(&p);
     wrt.push_back(context.parameter(p));
   }
-  static const float one_f32 = 1;
-  static const double one_f64 = 1;
-  const void* one = store.working() == DType::f64 ? static_cast<const void*>(&one_f64) : &one_f32;
-  const Var seed_gradient = graph.bind({const_cast<void*>(one), loss.type()}, "one");
+  one = OwnedTensor(loss.type());
+  if (store.working() == DType::f64) {
+    one.as<double>()[0] = 1;
+  } else {
+    one.as<float>()[0] = 1;
+  }
+  const Var seed_gradient = bind(one, "one");
   const std::vector<Var> gradients = grad(std::array{loss}, std::array{seed_gradient}, wrt);
   for (size_t i = 0; i < trained.size(); ++i) {
     if (gradients[i])

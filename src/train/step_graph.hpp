@@ -22,6 +22,7 @@ struct MicroGraph {
 
   BatchTensors batch;
   OwnedTensor step;  // [2] i32 {step, micro step}: what dropout's masks depend on
+  OwnedTensor one;   // the gradient of the loss
   Graph graph;
   Var loss;
 };

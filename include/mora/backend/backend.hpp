@@ -5,7 +5,8 @@
 // The contract of a kernel: it writes every element of every output it is given, skips an output
 // whose data is null (nobody reads it), never allocates, never throws, and accepts output 0 on top
 // of the input named `inplace` in its Op record. Its result has the same bits for any number of
-// threads.
+// threads, and in every run. It may return before it is done, where what follows is done in order:
+// Backend::wait() knows the end of it.
 #pragma once
 
 #include <cstddef>
@@ -48,12 +49,29 @@ struct Prepared {
   std::shared_ptr<const void> state;
 };
 
+// The calls of one plan's kernels, which a backend may record once and repeat: their addresses and
+// attributes stay the same.
+class Replay {
+ public:
+  using Walk = void (*)(const void* plan);  // calls every kernel, in order
+  virtual ~Replay() = default;
+  virtual void run(Walk walk, const void* plan) = 0;  // as walk(plan), and waits
+  virtual void forget() = 0;                          // addresses have changed
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
   virtual Kernel kernel(const OpCall& call) const = 0;
   virtual Prepared prepare(const OpCall& call) const = 0;
+  virtual bool multiplies_bf16() const = 0;  // else products of bf16 are made in f32
+
+  // Where tensors must be for its kernels; null: anywhere in the program's memory.
+  virtual std::shared_ptr<MemorySource> memory() const { return nullptr; }
+  // Until all kernels that were called are done. Throws Error where one failed.
+  virtual void wait() const {}
+  virtual std::unique_ptr<Replay> make_replay() const { return nullptr; }  // null: walking is best
 };
 
 // Who multiplies matrices on the CPU. automatic: in bf16 AMX where the processor has it, else oneDNN
@@ -68,5 +86,11 @@ inline bool multiplies_bf16() {
   return !multiplier_of_bf16().empty();
 }
 std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider = MatmulProvider::automatic);
+
+// "cpu", or the accelerator's name in configurations. Error(usage) where the program was built
+// without it or none is there.
+std::unique_ptr<Backend> make_backend(std::string_view device, MatmulProvider provider);
+// The accelerators that this program was built for, for --version: "" or a list.
+std::string accelerators();
 
 }  // namespace mora

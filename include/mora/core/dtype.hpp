@@ -32,13 +32,13 @@ struct bf16 {
   uint16_t bits;
 
   bf16() = default;
-  explicit bf16(float value) {
+  constexpr explicit bf16(float value) : bits(0) {
     const uint32_t u = std::bit_cast<uint32_t>(value);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40u)
                : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const {
+  constexpr explicit operator float() const {
     return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
   }
 };
@@ -48,8 +48,8 @@ struct f16 {
   uint16_t bits;
 
   f16() = default;
-  explicit f16(float value) : bits(half_of_float(value)) {}
-  explicit operator float() const { return float_of_half(bits); }
+  constexpr explicit f16(float value) : bits(half_of_float(value)) {}
+  constexpr explicit operator float() const { return float_of_half(bits); }
 };
 
 template <class T>
@@ -64,7 +64,7 @@ constexpr DType working_of(DType dtype) {
 
 // x as To, narrow types by way of f32.
 template <class To, class From>
-inline To value_as(From x) {
+constexpr To value_as(From x) {
   if constexpr (std::is_same_v<From, To>) {
     return x;
   } else if constexpr (kNarrow<From>) {

@@ -16,18 +16,18 @@ namespace mora {
 inline constexpr std::array<uint32_t, 2> kPhiloxFactors = {0xD2511F53u, 0xCD9E8D57u};
 
 // One of Philox's ten rounds, and the key of the next.
-inline std::array<uint32_t, 4> philox_round(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+constexpr std::array<uint32_t, 4> philox_round(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
   const uint64_t a = uint64_t{kPhiloxFactors[0]} * c[0];
   const uint64_t b = uint64_t{kPhiloxFactors[1]} * c[2];
   return {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
           static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(a)};
 }
-inline std::array<uint32_t, 2> next_philox_key(std::array<uint32_t, 2> k) {
+constexpr std::array<uint32_t, 2> next_philox_key(std::array<uint32_t, 2> k) {
   return {k[0] + 0x9E3779B9u, k[1] + 0xBB67AE85u};
 }
 
 // The raw block function: 128-bit counter, 64-bit key, 128 random bits.
-inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
   for (int round = 0; round < 10; ++round) {
     c = philox_round(c, k);
     k = next_philox_key(k);

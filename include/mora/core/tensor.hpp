@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "mora/core/error.hpp"
 #include "mora/core/shape.hpp"
@@ -29,13 +30,37 @@ struct Tensor {
   }
 };
 
-// Error(memory) when the system has not got so many bytes. Asked before a large block is touched:
-// the system would grant more than it has, and end the process later.
-void require_memory(size_t bytes);
-
 // none: for what is written at once; its pages are not touched before that, so that the threads
 // which write them share the cost.
 enum class Fill { zeros, none };
+
+// Where Buffers get their bytes: the system, unless a backend brings memory that its kernels and the
+// program both reach at the same address.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  virtual void* allocate(size_t bytes, Fill fill) = 0;  // 64-byte aligned; Error(memory)
+  virtual void release(void* data) = 0;
+  virtual size_t available() const = 0;       // bytes
+  virtual std::string_view name() const = 0;  // whose memory, for messages
+};
+
+// What Buffers that this thread makes while it lives are taken from; null: the system. The newest
+// counts. Buffers keep the source they came from.
+class UseMemory {
+ public:
+  explicit UseMemory(std::shared_ptr<MemorySource> source);
+  ~UseMemory();
+  UseMemory(const UseMemory&) = delete;
+  UseMemory& operator=(const UseMemory&) = delete;
+
+ private:
+  std::shared_ptr<MemorySource> before_;
+};
+
+// Error(memory) when there are not so many bytes. Asked before a large block is touched: the system
+// would grant more than it has, and end the process later.
+void require_memory(size_t bytes);
 
 // Owned memory, 64-byte aligned (a cache line and an AVX-512 register).
 class Buffer {
@@ -49,6 +74,7 @@ class Buffer {
 
  private:
   struct Free {
+    std::shared_ptr<MemorySource> source;  // null: the system
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> data_;

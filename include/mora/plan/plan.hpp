@@ -19,11 +19,11 @@
 
 namespace mora {
 
-// One block of memory that several plans use in turn (they never run at the same time). Grows when
-// a larger plan is made; plans find the new place at their next run.
+// One block of memory that several plans of one backend use in turn (they never run at the same
+// time). Grows when a larger plan is made; plans find the new place at their next run.
 class Workspace {
  public:
-  void reserve(size_t bytes);
+  void reserve(size_t bytes, const Backend& backend);
   std::byte* base() const { return static_cast<std::byte*>(buffer_.data()); }
   size_t bytes() const { return buffer_.bytes(); }
 

@@ -25,6 +25,7 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(MatmulProvider provider) : provider_(provider) {}
 
   std::string name() const override { return "cpu"; }
+  bool multiplies_bf16() const override { return mora::multiplies_bf16(); }
 
   // Decided by the first input. Weights may be narrow, too, and do not come first in an operation
   // on activations.

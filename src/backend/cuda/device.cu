@@ -1,0 +1,138 @@
+#include "backend/cuda/device.hpp"
+
+#include <algorithm>
+#include <optional>
+
+namespace mora::cuda {
+
+namespace {
+
+struct Device {
+  std::string name;
+  int multiprocessors = 0;
+  cudaStream_t stream = nullptr;
+};
+
+// Never destroyed: the driver may be gone when static objects are.
+std::optional<Device>& opened() {
+  static auto* device = new std::optional<Device>;
+  return *device;
+}
+
+const Device& device() {
+  ensure(opened().has_value(), "no device has been opened");
+  return *opened();
+}
+
+[[noreturn]] void refuse(const std::string& why) {
+  fail(ErrorKind::usage, "device: ", why, "; choose \"cpu\", or run where there is one");
+}
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "asking the device what it is");
+  return value;
+}
+
+constexpr int kOldest = 80;  // compute capability 8.0: bf16 products, asynchronous copies
+
+}  // namespace
+
+void check(cudaError_t result, std::string_view doing) {
+  if (result == cudaSuccess) return;
+  const ErrorKind kind =
+      result == cudaErrorMemoryAllocation ? ErrorKind::memory : ErrorKind::internal;
+  fail(kind, "CUDA, ", doing, ": ", cudaGetErrorString(result), " (", cudaGetErrorName(result), ")");
+}
+
+void open_device() {
+  if (opened()) return;
+  int count = 0;
+  const cudaError_t found = cudaGetDeviceCount(&count);
+  if (found == cudaErrorInsufficientDriver) refuse("no NVIDIA driver, or one too old for this program");
+  if (found != cudaSuccess || count == 0) refuse("no CUDA device is visible");
+  check(cudaSetDevice(0), "opening the device");
+  Device device;
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "asking the device what it is");
+  device.name = properties.name;
+  const int capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                         attribute(cudaDevAttrComputeCapabilityMinor);
+  if (capability < kOldest) {
+    refuse(str(device.name, " has compute capability ", capability / 10, ".", capability % 10,
+               ", at least 8.0 is needed"));
+  }
+  if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
+    refuse(str(device.name, " shares no memory with the program here (concurrentManagedAccess)"));
+  device.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  check(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "making a stream");
+  opened() = device;
+}
+
+cudaStream_t stream() {
+  return device().stream;
+}
+std::string device_name() {
+  return device().name;
+}
+int multiprocessors() {
+  return device().multiprocessors;
+}
+
+void wait() {
+  check(cudaGetLastError(), "starting a kernel");
+  check(cudaStreamSynchronize(stream()), "running kernels");
+}
+
+namespace {
+
+class DeviceMemory final : public MemorySource {
+ public:
+  DeviceMemory() {
+    size_t total = 0;
+    check(cudaMemGetInfo(&left_, &total), "asking for the device's memory");
+  }
+
+  void* allocate(size_t bytes, Fill fill) override {
+    if (bytes > left_) {
+      fail(ErrorKind::memory, "out of memory: a block of ", bytes >> 20, " MiB is needed, ",
+           left_ >> 20, " MiB are left in ", name());
+    }
+    void* data = nullptr;
+    check(cudaMallocManaged(&data, bytes, cudaMemAttachGlobal),
+          str("asking for a block of ", bytes >> 20, " MiB"));
+    sizes_.emplace_back(data, bytes);
+    left_ -= bytes;
+    if (fill == Fill::zeros) {  // by the device, where its pages then are
+      check(cudaMemsetAsync(data, 0, bytes, stream()), "clearing memory");
+      wait();
+    }
+    return data;
+  }
+
+  void release(void* data) override {
+    const auto block = std::ranges::find(sizes_, data, &Block::first);
+    left_ += block->second;
+    sizes_.erase(block);
+    cudaFree(data);  // waits for kernels
+  }
+
+  size_t available() const override { return left_; }
+  std::string_view name() const override { return opened()->name; }
+
+ private:
+  // The system promises more than there is, and would move pages to and fro: so what has been given
+  // out is counted here.
+  using Block = std::pair<void*, size_t>;
+  std::vector<Block> sizes_;
+  size_t left_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<MemorySource> device_memory() {
+  static auto* memory = new std::shared_ptr<MemorySource>(std::make_shared<DeviceMemory>());
+  return *memory;
+}
+
+}  // namespace mora::cuda

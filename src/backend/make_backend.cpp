@@ -1,0 +1,15 @@
+// Devices by the names that configurations give them.
+#include "backend/cuda.hpp"
+#include "mora/backend/backend.hpp"
+
+namespace mora {
+
+std::unique_ptr<Backend> make_backend(std::string_view device, MatmulProvider provider) {
+  return device == "cuda" ? make_cuda_backend() : make_cpu_backend(provider);
+}
+
+std::string accelerators() {
+  return cuda_version();
+}
+
+}  // namespace mora
