@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace mora::cuda {
 
@@ -79,9 +80,23 @@ int multiprocessors() {
   return device().multiprocessors;
 }
 
+namespace {
+
+struct Failure {
+  const char *doing = nullptr, *why = nullptr;
+} first_failure;
+
+}  // namespace
+
+void note_failure(const char* doing, const char* why) {
+  if (first_failure.doing == nullptr) first_failure = {doing, why};
+}
+
 void wait() {
   check(cudaGetLastError(), "starting a kernel");
   check(cudaStreamSynchronize(stream()), "running kernels");
+  const Failure failure = std::exchange(first_failure, {});
+  if (failure.doing != nullptr) fail(ErrorKind::internal, failure.doing, ": ", failure.why);
 }
 
 namespace {

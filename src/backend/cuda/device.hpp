@@ -27,6 +27,10 @@ int multiprocessors();
 // Until the stream is empty. Error(internal) where a kernel failed.
 void wait();
 
+// For kernels that call libraries, as kernels never throw: the next wait() does, with the first of
+// these. Both texts live for ever.
+void note_failure(const char* doing, const char* why);
+
 // Memory that the program reaches, too: pages move to where they are used (unified memory). What the
 // program reads or writes must not be in use by kernels: wait() first.
 std::shared_ptr<MemorySource> device_memory();
