@@ -1,10 +1,10 @@
-// CUDA's runtime, as far as src/backend/cuda uses it, on the processor: found before NVIDIA's header,
-// it lets the same kernels be compiled as C++ and tested where there is no device.
+// CUDA's runtime, as far as src/backend/cuda uses it, on the processor: found before NVIDIA's
+// header, it lets the same kernels be compiled as C++ and tested where there is no device.
 //
 // It checks what a device leaves to chance: kernels and copies run no sooner than they are waited
-// for, a capture keeps what was called and nothing else, and the threads of a block run one after the
-// other, in an order that a test chooses, from one barrier to the next, so that a missing barrier
-// shows. What it cannot show is speed, memory spaces, and how the device rounds.
+// for, a capture keeps what was called and nothing else, and the threads of a block run one after
+// the other, in an order that a test chooses, from one barrier to the next, so that a missing
+// barrier shows. What it cannot show is speed, memory spaces, and how the device rounds.
 #pragma once
 
 #include <array>
@@ -196,7 +196,8 @@ using cudaGraphExec_t = struct EmulatedGraph*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph,
+                                 unsigned long long flags);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);

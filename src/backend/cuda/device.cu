@@ -1,7 +1,7 @@
-#include "backend/cuda/device.hpp"
-
 #include <algorithm>
 #include <optional>
+
+#include "backend/cuda/device.hpp"
 
 namespace mora::cuda {
 
@@ -42,14 +42,16 @@ void check(cudaError_t result, std::string_view doing) {
   if (result == cudaSuccess) return;
   const ErrorKind kind =
       result == cudaErrorMemoryAllocation ? ErrorKind::memory : ErrorKind::internal;
-  fail(kind, "CUDA, ", doing, ": ", cudaGetErrorString(result), " (", cudaGetErrorName(result), ")");
+  fail(kind, "CUDA, ", doing, ": ", cudaGetErrorString(result), " (", cudaGetErrorName(result),
+       ")");
 }
 
 void open_device() {
   if (opened()) return;
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
-  if (found == cudaErrorInsufficientDriver) refuse("no NVIDIA driver, or one too old for this program");
+  if (found == cudaErrorInsufficientDriver)
+    refuse("no NVIDIA driver, or one too old for this program");
   if (found != cudaSuccess || count == 0) refuse("no CUDA device is visible");
   check(cudaSetDevice(0), "opening the device");
   Device device;

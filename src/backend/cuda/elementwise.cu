@@ -28,9 +28,8 @@ void scale_by(const KernelArgs& args) {
   const auto* x = ptr<const S>(args.in[0]);
   const auto* factor = ptr<const T>(args.in[1]);
   auto* y = ptr<S>(args.out[0]);
-  over_elements(args.in[0].elements(), [=] __device__(int64_t i) {
-    y[i] = value_as<S>(*factor * value_as<T>(x[i]));
-  });
+  over_elements(args.in[0].elements(),
+                [=] __device__(int64_t i) { y[i] = value_as<S>(*factor * value_as<T>(x[i])); });
 }
 
 MORA_CUDA_ACTIVATION_KERNEL(add)
