@@ -26,7 +26,8 @@ constexpr size_t kStack = 256 << 10, kWarpLanes = 32;
 enum class Waits { no, for_warp, for_block, ended };
 
 struct Fiber {
-  ucontext_t context{};
+  Fiber() { getcontext(&context); }
+  ucontext_t context;
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
   Waits waits = Waits::no;
@@ -68,7 +69,6 @@ void prepare_fibers(dim3 threads) {
   while (running.fibers.size() < running.count) {
     auto fiber = std::make_unique<Fiber>();
     fiber->stack = std::make_unique<std::byte[]>(kStack);
-    getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack.get();
     fiber->context.uc_stack.ss_size = kStack;
     makecontext(&fiber->context, fiber_body, 0);
@@ -296,6 +296,12 @@ cudaError_t cudaFree(void* data) {
   blocks().erase(data);
   std::free(data);
   return cudaSuccess;
+}
+// Memory is where it is; what is given must be a block of it.
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation, unsigned,
+                                 cudaStream_t) {
+  const auto block = blocks().find(const_cast<void*>(data));
+  return block != blocks().end() && bytes <= block->second ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t) {
   emulated::enqueue([=] { std::memset(to, byte, bytes); });

@@ -3,6 +3,7 @@
 
 #include "backend/cuda.hpp"
 #include "backend/cuda/kernels.hpp"
+#include "backend/cuda/memory.hpp"
 #include "backend/cuda/replay.hpp"
 
 namespace mora {
