@@ -1,5 +1,6 @@
 // Blocks run one after the other, their threads as fibers of the one system thread that waits.
 #include <cuda_runtime.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -27,7 +28,10 @@ enum class Waits { no, for_warp, for_block, ended };
 
 struct Fiber {
   Fiber() { getcontext(&context); }
-  ucontext_t context;
+  ucontext_t
+      context;   // how it is entered for the first time; then it is left and entered by jumps,
+  jmp_buf jump;  // which ask nothing of the system
+  bool entered = false;
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
   Waits waits = Waits::no;
@@ -42,7 +46,7 @@ struct Fiber {
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;  // as many as any block had; `count` are of this one
   size_t count = 0, current = 0;
-  ucontext_t scheduler{};
+  jmp_buf scheduler;
   const std::function<void()>* kernel = nullptr;
   std::vector<size_t> order;
   alignas(64) unsigned char shared[kMostShared];
@@ -54,7 +58,16 @@ Order chosen_order = Order::forward;
 void set_last_waits(Waits waits) {
   Fiber& fiber = *running.fibers[running.current];
   fiber.waits = waits;
-  swapcontext(&fiber.context, &running.scheduler);
+  if (_setjmp(fiber.jump) == 0) _longjmp(running.scheduler, 1);
+}
+
+// Runs the current fiber until it waits.
+void enter_current() {
+  Fiber& fiber = *running.fibers[running.current];
+  if (_setjmp(running.scheduler) != 0) return;
+  if (fiber.entered) _longjmp(fiber.jump, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
 }
 
 void fiber_body() {
@@ -111,7 +124,7 @@ void run_block() {
       ran = true;
       running.current = i;
       threadIdx = fiber.thread;
-      swapcontext(&running.scheduler, &fiber.context);
+      enter_current();
     }
     for (size_t warp = 0; warp < running.count; warp += kWarpLanes)
       ran = release(warp, std::min(running.count, warp + kWarpLanes), Waits::for_warp) || ran;

@@ -137,6 +137,9 @@ T __ldg(const T* at) {
 inline float __expf(float x) {
   return std::exp(x);
 }
+inline float __fdividef(float x, float y) {
+  return x / y;
+}
 inline float rsqrtf(float x) {
   return 1.0f / std::sqrt(x);
 }
