@@ -1,12 +1,9 @@
 // Blocks run one after the other, their threads as fibers of the one system thread that waits.
-//
-// A fiber is entered by a context of the system's and left and resumed by jumps, which cost no
-// system call.
 #include <cuda_runtime.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
-#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -30,8 +27,10 @@ constexpr size_t kStack = 256 << 10, kWarpLanes = 32;
 enum class Waits { no, for_warp, for_block, ended };
 
 struct Fiber {
-  ucontext_t context{};
-  jmp_buf left{};
+  Fiber() { getcontext(&context); }
+  ucontext_t
+      context;   // how it is entered for the first time; then it is left and entered by jumps,
+  jmp_buf jump;  // which ask nothing of the system
   bool entered = false;
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
@@ -47,7 +46,7 @@ struct Fiber {
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;  // as many as any block had; `count` are of this one
   size_t count = 0, current = 0;
-  jmp_buf scheduler{};
+  jmp_buf scheduler;
   const std::function<void()>* kernel = nullptr;
   std::vector<size_t> order;
   alignas(64) unsigned char shared[kMostShared];
@@ -59,13 +58,14 @@ Order chosen_order = Order::forward;
 void set_last_waits(Waits waits) {
   Fiber& fiber = *running.fibers[running.current];
   fiber.waits = waits;
-  if (_setjmp(fiber.left) == 0) _longjmp(running.scheduler, 1);
+  if (_setjmp(fiber.jump) == 0) _longjmp(running.scheduler, 1);
 }
 
-// Until it waits.
-void run_fiber(Fiber& fiber) {
+// Runs the current fiber until it waits.
+void enter_current() {
+  Fiber& fiber = *running.fibers[running.current];
   if (_setjmp(running.scheduler) != 0) return;
-  if (fiber.entered) _longjmp(fiber.left, 1);
+  if (fiber.entered) _longjmp(fiber.jump, 1);
   fiber.entered = true;
   setcontext(&fiber.context);
 }
@@ -82,7 +82,6 @@ void prepare_fibers(dim3 threads) {
   while (running.fibers.size() < running.count) {
     auto fiber = std::make_unique<Fiber>();
     fiber->stack = std::make_unique<std::byte[]>(kStack);
-    getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack.get();
     fiber->context.uc_stack.ss_size = kStack;
     makecontext(&fiber->context, fiber_body, 0);
@@ -125,7 +124,7 @@ void run_block() {
       ran = true;
       running.current = i;
       threadIdx = fiber.thread;
-      run_fiber(fiber);
+      enter_current();
     }
     for (size_t warp = 0; warp < running.count; warp += kWarpLanes)
       ran = release(warp, std::min(running.count, warp + kWarpLanes), Waits::for_warp) || ran;
@@ -310,6 +309,12 @@ cudaError_t cudaFree(void* data) {
   blocks().erase(data);
   std::free(data);
   return cudaSuccess;
+}
+// Memory is where it is; what is given must be a block of it.
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation, unsigned,
+                                 cudaStream_t) {
+  const auto block = blocks().find(const_cast<void*>(data));
+  return block != blocks().end() && bytes <= block->second ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t) {
   emulated::enqueue([=] { std::memset(to, byte, bytes); });
