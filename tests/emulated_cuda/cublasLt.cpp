@@ -232,6 +232,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
            aligned(data[i], bytes_of(layouts[i].type));
   }
   if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
+  if (emulated::setting("products", 1) == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   const auto enqueue = [&]<class T>(T) {
     const Call<T> call{*description,
                        layouts,

@@ -192,6 +192,7 @@ void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::functio
 }  // namespace emulated
 
 using emulated::fail_with;
+using emulated::setting;
 
 struct EmulatedGraph {
   std::vector<std::function<void()>> calls;
@@ -202,14 +203,6 @@ namespace {
 std::vector<std::function<void()>> queue;
 EmulatedGraph* captured = nullptr;  // while there is a capture
 cudaError_t last_error = cudaSuccess;
-
-// What kind of machine this is: "name=value" in MORA_EMULATED_CUDA, several with commas between.
-long long setting(const std::string& name, long long usual) {
-  const char* text = std::getenv("MORA_EMULATED_CUDA");
-  const std::string all = text == nullptr ? "" : "," + std::string(text);
-  const size_t at = all.find("," + name + "=");
-  return at == std::string::npos ? usual : std::atoll(all.c_str() + at + name.size() + 2);
-}
 
 size_t& given_out() {
   static size_t bytes = 0;
@@ -224,6 +217,13 @@ size_t capacity() {
 }
 
 }  // namespace
+
+long long emulated::setting(const std::string& name, long long usual) {
+  const char* text = std::getenv("MORA_EMULATED_CUDA");
+  const std::string all = text == nullptr ? "" : "," + std::string(text);
+  const size_t at = all.find("," + name + "=");
+  return at == std::string::npos ? usual : std::atoll(all.c_str() + at + name.size() + 2);
+}
 
 void emulated::enqueue(std::function<void()> work) {
   (captured != nullptr ? captured->calls : queue).push_back(std::move(work));

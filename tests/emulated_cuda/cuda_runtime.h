@@ -15,6 +15,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -88,6 +89,9 @@ void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::functio
 
 // What the next cudaGetLastError() returns.
 void fail_with(int error);
+
+// What kind of machine this is: "name=value" in MORA_EMULATED_CUDA, several with commas between.
+long long setting(const std::string& name, long long usual);
 
 }  // namespace emulated
 

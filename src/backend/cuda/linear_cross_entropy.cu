@@ -7,9 +7,9 @@
 //                                                              h, dh: [T, D]  W, dW: [V, D]
 #include "backend/cuda/convert.hpp"
 #include "backend/cuda/kernels.hpp"
-#include "backend/cuda/pack.hpp"
 #include "backend/cuda/product.hpp"
 #include "backend/cuda/reduce.hpp"
+#include "backend/cuda/vectors.hpp"
 
 namespace mora::cuda {
 
@@ -112,64 +112,69 @@ struct LossRows {
   int64_t vocab;
 };
 
+template <class T, int kCount>
+__device__ Vec<T, kCount> exp_of(const Vec<T, kCount>& x, T top) {
+  return vec_of<kCount>([&](int i) { return std::exp(x.at[i] - top); });
+}
+
 // sum = sum_i exp(x_i - top) of the numbers that a thread has seen.
 template <class T>
 struct Exponentials {
   T top = std::numeric_limits<T>::lowest();  // not infinite, as differences are taken
   T sum = 0;
 
-  template <int kWidth>
-  __device__ void add(const Pack<T, kWidth>& x) {
+  template <int kCount>
+  __device__ void add(const Vec<T, kCount>& x) {
     T most = top;
-    for (int i = 0; i < kWidth; ++i) most = x.v[i] > most ? x.v[i] : most;
-    sum *= std::exp(top - most);
-    for (int i = 0; i < kWidth; ++i) sum += std::exp(x.v[i] - most);
+    for (int i = 0; i < kCount; ++i) most = x.at[i] > most ? x.at[i] : most;
+    sum = add_lanes(sum * std::exp(top - most), exp_of(x, most));
     top = most;
   }
 };
 
 // A block makes nll and dz of one row. It reads the row twice, the second time from the cache if
 // that is large enough.
-template <int kWidth, class T, class S>
+template <class L, class T, class S>
 __global__ void softmax_gradient_kernel(LossRows<T, S> rows) {
   __shared__ T warps[kWarp];
-  const int64_t row = blockIdx.x, step = int64_t{blockDim.x} * kWidth,
-                begin = int64_t{threadIdx.x} * kWidth;
+  const int64_t row = blockIdx.x, step = int64_t{blockDim.x} * L::kCount,
+                begin = int64_t{threadIdx.x} * L::kCount;
   const T* z = rows.z + row * rows.vocab;
   S* dz = rows.dz == nullptr ? nullptr : rows.dz + row * rows.vocab;
   const T weight = rows.weights[row];
   if (weight == T(0)) {  // what its label is does not matter
     for (int64_t i = begin; dz != nullptr && i < rows.vocab; i += step)
-      store_pack(dz + i, Pack<S, kWidth>{});
+      store(dz + i, Vec<T, L::kCount>{}, L{});
     if (threadIdx.x == 0) rows.nll[row] = T(0);
     return;
   }
   const int64_t label = rows.labels[row];
   const T at_label = z[label];  // before dz is written over it
   Exponentials<T> seen;
-  for (int64_t i = begin; i < rows.vocab; i += step) seen.add(load_pack<kWidth>(z + i));
+  for (int64_t i = begin; i < rows.vocab; i += step) seen.add(load(z + i, L{}));
   const T top = block_max(seen.top, warps);
   const T total = block_sum(seen.sum * std::exp(seen.top - top), warps);
   if (threadIdx.x == 0) rows.nll[row] = std::log(total) - (at_label - top);
   const T factor = weight / total;
   for (int64_t i = begin; dz != nullptr && i < rows.vocab; i += step) {
-    const auto x = load_pack<kWidth>(z + i);
-    Pack<S, kWidth> d;
-    for (int j = 0; j < kWidth; ++j)
-      d.v[j] = value_as<S>(std::exp(x.v[j] - top) * factor - (i + j == label ? weight : T(0)));
-    store_pack(dz + i, d);
+    Vec<T, L::kCount> d = factor * exp_of(load(z + i, L{}), top);
+    for (int j = 0; j < L::kCount; ++j) d.at[j] -= i + j == label ? weight : T(0);
+    store(dz + i, d, L{});
   }
 }
 
+// Rows of scratch memory: packs of a row are aligned where they are whole.
 template <class T, class S>
 void softmax_gradient(const LossRows<T, S>& rows, int64_t count) {
-  constexpr int kWidth = 4, kMostThreads = 512;
-  const bool whole = rows.vocab % kWidth == 0;
-  const int64_t packs = whole ? rows.vocab / kWidth : rows.vocab,
-                threads = std::min<int64_t>(ceil_div(packs, kWarp) * kWarp, kMostThreads);
+  using Packed = Lanes<kLanes<T>, Access::packed>;
+  constexpr int64_t kMostThreads = 512;
+  const bool whole = rows.vocab % Packed::kCount == 0;
+  const int64_t packs = whole ? rows.vocab / Packed::kCount : rows.vocab,
+                threads = std::min(ceil_div(packs, kWarp) * kWarp, kMostThreads);
   launch({.blocks = dim3(static_cast<unsigned>(count)),
           .threads = dim3(static_cast<unsigned>(threads))},
-         whole ? &softmax_gradient_kernel<kWidth, T, S> : &softmax_gradient_kernel<1, T, S>, rows);
+         whole ? &softmax_gradient_kernel<Packed, T, S> : &softmax_gradient_kernel<OneLane, T, S>,
+         rows);
 }
 
 // One block, in f64.

@@ -1,5 +1,5 @@
 #include "backend/cuda/kernels.hpp"
-#include "backend/cuda/pack.hpp"
+#include "backend/cuda/over_packs.hpp"
 #include "backend/cuda/thin_sum.hpp"
 
 namespace mora::cuda {
@@ -46,34 +46,32 @@ __device__ void read_operands(const Term<B>& term, const Size& size, int64_t don
   }
 }
 
-// A lane's columns are kWidth neighbours, so many that all lanes have some, and again.
-template <int kWidth>
+// A lane's columns: packs of neighbours, so many that all lanes have some, and again.
+template <class L>
 struct Accumulators {
-  static constexpr int kGroups = kColumns / kWidth;
-  Pack<float, kWidth> of[kRows][kGroups];
+  static constexpr int kPacks = kColumns / L::kCount;
+  Vec<float, L::kCount> of[kRows][kPacks];
 
-  __device__ static int column(int group) {
-    return (static_cast<int>(threadIdx.x) % kWarp + group * kWarp) * kWidth;
+  __device__ static int column(int pack) {
+    return (static_cast<int>(threadIdx.x) % kWarp + pack * kWarp) * L::kCount;
   }
 
   __device__ void add(const Operands& operands, int depth) {
     const int row = static_cast<int>(threadIdx.x) / kWarp * kRows;
     for (int k = 0; k < depth; ++k) {
-      const auto a = load_pack<kRows>(&operands.a[k][row]);
-      for (int g = 0; g < kGroups; ++g) {
-        const auto b = load_pack<kWidth>(&operands.b[k][column(g)]);
-        for (int i = 0; i < kRows; ++i) {
-          for (int j = 0; j < kWidth; ++j) of[i][g].v[j] += a.v[i] * b.v[j];
-        }
+      const auto a = load(&operands.a[k][row], Lanes<kRows, Access::packed>{});
+      for (int p = 0; p < kPacks; ++p) {
+        const auto b = load(&operands.b[k][column(p)], Lanes<L::kCount, Access::packed>{});
+        for (int i = 0; i < kRows; ++i) of[i][p] = of[i][p] + a.at[i] * b;
       }
     }
   }
 };
 
-template <int kWidth, class B>
+template <class L, class B>
 __global__ void thin_sum_kernel(ThinSum sum, Term<B> term, Size size) {
   __shared__ Operands operands;
-  Accumulators<kWidth> product = {};
+  Accumulators<L> product = {};
   for (int64_t done = 0; done < size.k; done += kDepth) {
     const int depth = static_cast<int>(std::min<int64_t>(kDepth, size.k - done));
     __syncthreads();
@@ -83,31 +81,28 @@ __global__ void thin_sum_kernel(ThinSum sum, Term<B> term, Size size) {
   }
   const int64_t row = int64_t{blockIdx.y} * kTileRows + threadIdx.x / kWarp * kRows;
   for (int i = 0; i < kRows && row + i < size.m; ++i) {
-    for (int g = 0; g < product.kGroups; ++g) {
-      const int64_t column = int64_t{blockIdx.x} * kTileColumns + product.column(g);
+    for (int p = 0; p < product.kPacks; ++p) {
+      const int64_t column = int64_t{blockIdx.x} * kTileColumns + product.column(p);
       if (column >= size.n) continue;
       const int64_t at = (row + i) * size.n + column;
-      const auto z = load_pack<kWidth>(sum.z + at);
-      const auto c = sum.c == nullptr ? Pack<bf16, kWidth>{} : load_pack<kWidth>(sum.c + at);
-      Pack<bf16, kWidth> y;
-      for (int j = 0; j < kWidth; ++j)
-        y.v[j] = bf16(z.v[j] + term.alpha * product.of[i][g].v[j] + value_as<float>(c.v[j]));
-      store_pack(sum.y + at, y);
+      auto y = load(sum.z + at, L{}) + term.alpha * product.of[i][p];
+      if (sum.c != nullptr) y = y + load(sum.c + at, L{});
+      store(sum.y + at, y, L{});
     }
   }
 }
 
 template <class B>
 void add_stored_as(const ThinSum& sum, const ProductShape& product, const Term<B>& term) {
-  const bool whole =
-      product.n % kColumns == 0 && is_packed(sum.z) && is_packed(sum.c) && is_packed(sum.y);
   const auto tiles = [](int64_t n, int tile) {
     return static_cast<unsigned>((n + tile - 1) / tile);
   };
-  launch({.blocks = dim3(tiles(product.n, kTileColumns), tiles(product.m, kTileRows)),
-          .threads = dim3(kWarps * kWarp)},
-         whole ? &thin_sum_kernel<kColumns, B> : &thin_sum_kernel<1, B>, sum, term,
-         Size{product.m, product.k, product.n});
+  const Grid grid{.blocks = dim3(tiles(product.n, kTileColumns), tiles(product.m, kTileRows)),
+                  .threads = dim3(kWarps * kWarp)};
+  with_lanes<kColumns>(product.n, access_to(sum.z, sum.c, sum.y), [&](auto lanes) {
+    launch(grid, &thin_sum_kernel<decltype(lanes), B>, sum, term,
+           Size{product.m, product.k, product.n});
+  });
 }
 
 }  // namespace
