@@ -1,7 +1,8 @@
 // The first run walks: libraries choose their algorithms and load what they need, which a capture
 // does not allow. The second is captured, and from then on the graph is started as a whole.
-#include "backend/cuda/device.hpp"
 #include "backend/cuda/replay.hpp"
+
+#include "backend/cuda/device.hpp"
 
 namespace mora::cuda {
 

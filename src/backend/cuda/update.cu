@@ -72,7 +72,7 @@ void squared_norm(const KernelArgs& args) {
   auto* sums = static_cast<double*>(args.scratch);
   const int64_t n = args.in[0].elements();
   const Grid grid = looping_blocks<T>(n);
-  with_lanes<kLanes<T>>(kLanes<T>, access_to(x), [&](auto lanes) {
+  with_access<kLanes<T>>(access_to(x), [&](auto lanes) {
     launch(grid, &sum_squares_kernel<decltype(lanes), T>, n, x, sums);
   });
   launch({.blocks = dim3(1), .threads = grid.threads}, &total_kernel<T>, grid.blocks.x, sums,
@@ -133,7 +133,7 @@ void adamw(const KernelArgs& args) {
                    .hyper = ptr<const double>(args.in[5]),
                    .attrs = args.attrs.as<AdamWAttrs>()};
   const int64_t n = args.in[0].elements();
-  with_lanes<kLanes<T>>(kLanes<T>, access_to(a.p, a.m, a.v, a.g), [&](auto lanes) {
+  with_access<kLanes<T>>(access_to(a.p, a.m, a.v, a.g), [&](auto lanes) {
     launch(looping_blocks<T>(n), &adamw_kernel<decltype(lanes), T>, n, a);
   });
 }
