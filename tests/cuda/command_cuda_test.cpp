@@ -26,7 +26,10 @@ Finished run_program(const std::string& name, const fs::path& folder,
 
 struct Place : TemporaryFolder {
   explicit Place(const std::string& adapter = R"({"method": "mora", "r": 4})") {
-    file("config.json", uuid_config(adapter));
+    Json config = parse_json(uuid_config(adapter), "config");
+    config["train"]["eval_steps"] = 0;
+    config["eval"] = {{"max_new_tokens", 6}, {"num_samples", 2}};
+    file("config.json", dump_json(config));
   }
   Finished train(const std::string& output, const std::string& device,
                  std::vector<std::string> more = {}) const {
@@ -92,10 +95,9 @@ TEST_CASE("evaluation and generation on the device give the processor's answers"
         run_program("mora-eval", place.path(), {"--config", "config.json", "--device", device});
     REQUIRE_MESSAGE(score.code == 0, score.err);
     scores.push_back(score.out);
-    const Finished text =
-        run_program("mora-generate", place.path(),
-                    {"--model", kBase, "--adapter", "run/adapter", "--prompt", "The old man",
-                     "--max-new-tokens", "12", "--device", device});
+    const Finished text = run_program("mora-generate", place.path(),
+                                      {"--model", kBase, "--adapter", "run/adapter", "--prompt",
+                                       "The old man", "--max-new-tokens", "6", "--device", device});
     REQUIRE_MESSAGE(text.code == 0, text.err);
     texts.push_back(text.out);
   }

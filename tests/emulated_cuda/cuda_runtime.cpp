@@ -32,6 +32,7 @@ struct Fiber {
       context;   // how it is entered for the first time; then it is left and entered by jumps,
   jmp_buf jump;  // which ask nothing of the system
   bool entered = false;
+  unsigned exchanges = 0;  // with the other lanes of its warp
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
   Waits waits = Waits::no;
@@ -50,7 +51,7 @@ struct Block {
   const std::function<void()>* kernel = nullptr;
   std::vector<size_t> order;
   alignas(64) unsigned char shared[kMostShared];
-  std::array<std::array<std::byte, 64 * kWarpLanes>, 32> exchanged;  // by warp
+  std::array<std::array<std::array<std::byte, 64 * kWarpLanes>, 2>, 32> exchanged;  // by warp
 } running;
 
 Order chosen_order = Order::forward;
@@ -92,6 +93,7 @@ void prepare_fibers(dim3 threads) {
     running.fibers[i]->thread = {n % threads.x, n / threads.x % threads.y,
                                  n / threads.x / threads.y};
     running.fibers[i]->waits = Waits::no;
+    running.fibers[i]->exchanges = 0;
   }
   running.order.resize(running.count);
   std::iota(running.order.begin(), running.order.end(), size_t{0});
@@ -152,20 +154,27 @@ int lane() {
   return static_cast<int>(running.current % kWarpLanes);
 }
 
-void gather(const void* given, void* all, size_t bytes) {
+namespace {
+
+// Where all lanes of the warp have put their bytes. Two places in turn: when a lane puts something
+// into the first again, all have passed the barrier of the second, and read the first before it.
+const std::byte* put(const void* given, size_t bytes) {
   if (bytes > 64) die("a lane gives more than 64 bytes");
-  auto& room = running.exchanged[running.current / kWarpLanes];
-  const auto own = static_cast<size_t>(lane());
-  std::memcpy(room.data() + own * bytes, given, bytes);
+  unsigned& exchanges = running.fibers[running.current]->exchanges;
+  auto& room = running.exchanged[running.current / kWarpLanes][exchanges++ % 2];
+  std::memcpy(room.data() + static_cast<size_t>(lane()) * bytes, given, bytes);
   warp_barrier();
-  std::memcpy(all, room.data(), bytes * kWarpLanes);
-  warp_barrier();
+  return room.data();
+}
+
+}  // namespace
+
+void gather(const void* given, void* all, size_t bytes) {
+  std::memcpy(all, put(given, bytes), bytes * kWarpLanes);
 }
 
 void exchange(const void* given, void* got, size_t bytes, int from) {
-  std::array<std::byte, 64 * kWarpLanes> all{};
-  gather(given, all.data(), bytes);
-  std::memcpy(got, all.data() + static_cast<size_t>(from) * bytes, bytes);
+  std::memcpy(got, put(given, bytes) + static_cast<size_t>(from) * bytes, bytes);
 }
 
 void set_order(Order order) {
