@@ -285,7 +285,7 @@ void embedding_cases(Cases& out) {
     int64_t rows, width, tokens;
   };
   for (const auto& [rows, width, tokens] :
-       {Size{1, 1, 1}, {7, 13, 0}, {7, 13, 30}, {173, 65, 13}, {50, 300, 200}}) {
+       {Size{1, 1, 1}, {7, 13, 0}, {7, 13, 30}, {173, 65, 13}, {50, 300, 200}, {60, 8, 2500}}) {
     const std::string label = str("[", rows, ", ", width, "] x ", tokens);
     for (const Storage storage : {Storage::working, Storage::bf16, Storage::f16}) {
       out.push_back({.op = OpId::embedding,
@@ -314,7 +314,8 @@ void embedding_cases(Cases& out) {
 }
 
 void rms_norm_cases(Cases& out) {
-  for (const Shape& shape : {Shape{0, 5}, {1, 1}, {7, 13}, {130, 173}, {65, 256}}) {
+  // The last is a row that a block of threads keeps in registers only in part.
+  for (const Shape& shape : {Shape{0, 5}, {1, 1}, {7, 13}, {130, 173}, {65, 256}, {3, 8500}}) {
     const CaseInput x{shape, normal()}, w{{shape.last()}, normal()};
     out.push_back(
         {.op = OpId::rms_norm,

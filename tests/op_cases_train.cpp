@@ -163,7 +163,7 @@ Array permuted(const Array& x, const Array& order, Direction direction) {
 
 void permute_cases(Cases& out) {
   for (const auto& [tokens, features] :
-       {std::pair<int64_t, int64_t>{0, 3}, {1, 1}, {7, 12}, {65, 500}}) {
+       {std::pair<int64_t, int64_t>{0, 3}, {1, 1}, {7, 12}, {65, 500}, {2, 13000}, {1, 30000}}) {
     for (const auto direction : {Direction::forward, Direction::backward}) {
       out.push_back(
           {.op = OpId::permute,

@@ -21,17 +21,22 @@ __global__ void over_packs_kernel(int64_t n, Body body) {
   each_pack(n, L{}, body);
 }
 
+// Calls f(lanes) with kCount lanes for that access.
+template <int kCount, class F>
+void with_access(Access access, const F& f) {
+  if (access == Access::packed) return f(Lanes<kCount, Access::packed>{});
+  f(Lanes<kCount, Access::single>{});
+}
+
 // For n elements. Body: [=] __device__ (int64_t i, auto lanes) {...}
 template <int kCount, class Body>
 void over_packs(int64_t n, Access access, const Body& body) {
   constexpr int kThreads = 256;
   const Grid grid{.blocks = dim3(blocks_for((n + kCount - 1) / kCount, kThreads)),
                   .threads = dim3(kThreads)};
-  if (access == Access::packed) {
-    launch(grid, &over_packs_kernel<Lanes<kCount, Access::packed>, Body>, n, body);
-  } else {
-    launch(grid, &over_packs_kernel<Lanes<kCount, Access::single>, Body>, n, body);
-  }
+  with_access<kCount>(access, [&](auto lanes) {
+    launch(grid, &over_packs_kernel<decltype(lanes), Body>, n, body);
+  });
 }
 
 // Rows of a result. Columns that are neighbours in it are neighbours in all tensors as long as they
@@ -66,9 +71,10 @@ void launch_over_rows(const Rows& rows, const Body& body) {
 // Calls f(lanes): kCount of them where runs are made of such packs, else one.
 template <int kCount, class F>
 void with_lanes(int64_t run, Access access, const F& f) {
-  if (run % kCount != 0) return f(OneLane{});
-  if (access == Access::packed) return f(Lanes<kCount, Access::packed>{});
-  f(Lanes<kCount, Access::single>{});
+  if constexpr (kCount > 1) {
+    if (run % kCount == 0) return with_access<kCount>(access, f);
+  }
+  f(OneLane{});
 }
 
 // For every pack of every row. Body: [=] __device__ (int64_t t, int64_t column, auto lanes) {...}

@@ -47,27 +47,36 @@ __device__ auto vec_of(const X& x) {
 }
 
 template <class S, int kCount, Access kAccess>
-__device__ Vec<Working<S>, kCount> load(const S* from, Lanes<kCount, kAccess>) {
-  Pack<S, kCount> pack;
+__device__ Pack<S, kCount> read_pack(const S* from, Lanes<kCount, kAccess>) {
   if constexpr (kAccess == Access::packed) {
-    pack = load_pack<kCount>(from);
+    return load_pack<kCount>(from);
   } else {
+    Pack<S, kCount> pack;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) pack.v[i] = from[i];
+    return pack;
   }
-  return vec_of<kCount>([&](int i) { return value_as<Working<S>>(pack.v[i]); });
 }
-
-template <class S, class T, int kCount, Access kAccess>
-__device__ void store(S* to, const Vec<T, kCount>& x, Lanes<kCount, kAccess>) {
-  Pack<S, kCount> pack;
-  round_to(x.at, pack);
+template <class S, int kCount, Access kAccess>
+__device__ void write_pack(S* to, const Pack<S, kCount>& pack, Lanes<kCount, kAccess>) {
   if constexpr (kAccess == Access::packed) {
     store_pack(to, pack);
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) to[i] = pack.v[i];
   }
+}
+
+template <class S, int kCount, Access kAccess>
+__device__ Vec<Working<S>, kCount> load(const S* from, Lanes<kCount, kAccess> lanes) {
+  const Pack<S, kCount> pack = read_pack(from, lanes);
+  return vec_of<kCount>([&](int i) { return value_as<Working<S>>(pack.v[i]); });
+}
+template <class S, class T, int kCount, Access kAccess>
+__device__ void store(S* to, const Vec<T, kCount>& x, Lanes<kCount, kAccess> lanes) {
+  Pack<S, kCount> pack;
+  round_to(x.at, pack);
+  write_pack(to, pack, lanes);
 }
 
 template <class T, int kCount>
@@ -85,6 +94,10 @@ __device__ Vec<T, kCount> operator*(const Vec<T, kCount>& a, const Vec<T, kCount
 template <class T, int kCount>
 __device__ Vec<T, kCount> operator/(const Vec<T, kCount>& a, const Vec<T, kCount>& b) {
   return vec_of<kCount>([&](int i) { return a.at[i] / b.at[i]; });
+}
+template <class T, int kCount>
+__device__ Vec<T, kCount> operator-(const Vec<T, kCount>& a, T b) {
+  return vec_of<kCount>([&](int i) { return a.at[i] - b; });
 }
 template <class T, int kCount>
 __device__ Vec<T, kCount> operator*(T a, const Vec<T, kCount>& b) {
