@@ -119,7 +119,9 @@ class CublasProduct final : public Product {
         b_(layout_of(s.dtype, stored(s.tb, s.k, s.n))),
         c_(layout_of(s.c_dtype, {s.m, s.n, s.c_stride == 0 ? s.n : s.c_stride})),
         for_aligned_(choose(kVector, kVector)),
-        for_any_(choose(size_of(s.dtype), size_of(s.c_dtype))) {}
+        for_any_(choose(size_of(s.dtype), size_of(s.c_dtype))) {
+    if (for_aligned_.state != CUBLAS_STATUS_SUCCESS) refuse();
+  }
 
   size_t scratch_bytes() const override {
     return std::max(for_aligned_.workspaceSize, for_any_.workspaceSize);
@@ -127,8 +129,14 @@ class CublasProduct final : public Product {
 
   // The same algorithm in every run, as addresses keep their alignment when memory moves.
   void run(const ProductOperands& o, void* scratch) const override {
-    const cublasStatus_t status =
-        shape_.dtype == DType::f64 ? start<double>(o, scratch) : start<float>(o, scratch);
+    const auto address = [](const void* p) { return reinterpret_cast<uintptr_t>(p); };
+    const bool aligned = (address(o.a) | address(o.b) | address(o.c) | address(o.d)) % kVector == 0;
+    const Algorithm& chosen = aligned ? for_aligned_ : for_any_;
+    cublasStatus_t status = chosen.state;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = shape_.dtype == DType::f64 ? start<double>(o, chosen, scratch)
+                                          : start<float>(o, chosen, scratch);
+    }
     if (status != CUBLAS_STATUS_SUCCESS)
       note_failure("cuBLASLt, starting a product", cublasLtGetStatusString(status));
   }
@@ -136,6 +144,7 @@ class CublasProduct final : public Product {
  private:
   using Algorithm = cublasLtMatmulHeuristicResult_t;
 
+  // Its state says whether there is one.
   Algorithm choose(size_t input_alignment, size_t result_alignment) const {
     const Preference preference = prefer(input_alignment, result_alignment);
     Algorithm best{};
@@ -143,21 +152,23 @@ class CublasProduct final : public Product {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(library(), description_.get(), b_.get(), a_.get(), c_.get(),
                                        c_.get(), preference.get(), 1, &best, &found);
-    if (status == CUBLAS_STATUS_SUCCESS && found == 1 && best.state == CUBLAS_STATUS_SUCCESS)
-      return best;
+    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+      best = {};
+      best.state = status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status;
+    }
+    return best;
+  }
+
+  [[noreturn]] void refuse() const {
     const auto mark = [](Transpose t) { return t == Transpose::yes ? "^T" : ""; };
     fail(ErrorKind::internal, "cuBLASLt has no algorithm for a product of ", shape_.dtype, " into ",
          shape_.c_dtype, ", [", shape_.m, ", ", shape_.k, "]", mark(shape_.ta), " x [", shape_.k,
-         ", ", shape_.n, "]", mark(shape_.tb), ": ",
-         cublasLtGetStatusString(status == CUBLAS_STATUS_SUCCESS ? best.state : status));
+         ", ", shape_.n, "]", mark(shape_.tb), ": ", cublasLtGetStatusString(for_aligned_.state));
   }
 
   template <class T>
-  cublasStatus_t start(const ProductOperands& o, void* scratch) const {
+  cublasStatus_t start(const ProductOperands& o, const Algorithm& chosen, void* scratch) const {
     const auto alpha = static_cast<T>(shape_.alpha), beta = static_cast<T>(o.c == nullptr ? 0 : 1);
-    const auto address = [](const void* p) { return reinterpret_cast<uintptr_t>(p); };
-    const bool aligned = (address(o.a) | address(o.b) | address(o.c) | address(o.d)) % kVector == 0;
-    const Algorithm& chosen = aligned ? for_aligned_ : for_any_;
     return cublasLtMatmul(library(), description_.get(), &alpha, o.b, b_.get(), o.a, a_.get(),
                           &beta, o.c == nullptr ? o.d : o.c, c_.get(), o.d, c_.get(), &chosen.algo,
                           scratch, chosen.workspaceSize, stream());

@@ -75,9 +75,9 @@ ChunkProducts make_products(const OpCall& call, int64_t rows) {
 struct State {
   int64_t chunk;
   ChunkProducts whole, rest;  // rest: the last, shorter chunk
-  // Where what stands in scratch, after a chunk of logits: dz in bf16, W in bf16, the products'
-  // own, nll in case nobody reads it.
-  size_t dz, w, products, nll;
+  // Where what stands in scratch, after a chunk of logits: dz in bf16, W in bf16, nll in case
+  // nobody reads it, the products' own.
+  size_t dz, w, nll, products;
 };
 
 }  // namespace
@@ -93,11 +93,10 @@ Prepared prepare_linear_cross_entropy(const OpCall& call) {
   const bool narrow = dtype == DType::bf16, round_w = narrow && call.in[1].dtype != dtype;
   state->dz = scratch_room(logits, working);
   state->w = state->dz + (narrow ? scratch_room(logits, dtype) : 0);
-  state->products = state->w + (round_w ? scratch_room(call.in[1].shape.elements(), dtype) : 0);
-  state->nll = state->products +
-               std::max(state->whole.scratch_bytes(), state->rest.scratch_bytes()) / 256 * 256 +
-               256;
-  return {state->nll + scratch_room(tokens, working), state};
+  state->nll = state->w + (round_w ? scratch_room(call.in[1].shape.elements(), dtype) : 0);
+  state->products = state->nll + scratch_room(tokens, working);
+  return {state->products + std::max(state->whole.scratch_bytes(), state->rest.scratch_bytes()),
+          state};
 }
 
 namespace {
