@@ -1,4 +1,5 @@
 // Likelihoods of continuations: those of whole sequences, however requests share their beginnings.
+#include "backend_under_test.hpp"
 #include "mora/eval/likelihood.hpp"
 
 #include <doctest/doctest.h>
@@ -69,7 +70,7 @@ TEST_SUITE_BEGIN("likelihood");
 
 TEST_CASE("likelihoods are those of whole sequences, for any number of slots") {
   const TinyLlama tiny(adapter_kind("mora", "rotation").config);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   const std::vector<Continuation> requests = questions();
   for (const int64_t slots : {1, 2, 3, 8, 40}) {
     INFO(slots);
@@ -89,7 +90,7 @@ TEST_CASE("likelihoods are those of whole sequences, for any number of slots") {
 
 TEST_CASE("the most likely continuation is found greedy") {
   const TinyLlama tiny(adapter_kind("lora").config);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   const std::vector<int32_t> context = {1, 2, 3};
   const OwnedTensor logits = sequence_logits(tiny.model, tiny.store, context, *backend);
   const auto row = logits.as<float>().subspan(2 * 61, 61);
@@ -104,7 +105,7 @@ TEST_CASE("the most likely continuation is found greedy") {
 
 TEST_CASE("what is shared is read once") {
   const TinyLlama tiny(adapter_kind("lora").config);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   const Random random(4, Purpose::test);
   const auto prefix = random_tokens(random, 1, 40);
   std::vector<Continuation> requests;
@@ -121,7 +122,7 @@ TEST_CASE("what is shared is read once") {
 
 TEST_CASE("long sequences lose their front; what cannot be is an error") {
   const TinyLlama tiny(adapter_kind("lora").config);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   const Random random(5, Purpose::test);
   Workspace workspace;
   LikelihoodScorer scorer(tiny.model, tiny.store, 2, 10, *backend, workspace);

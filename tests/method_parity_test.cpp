@@ -6,6 +6,7 @@
 #include <array>
 
 #include "adapters/singular_frame.hpp"
+#include "backend_under_test.hpp"
 #include "golden_training.hpp"
 #include "mora/adapters/adapters.hpp"
 
@@ -86,7 +87,7 @@ void check_steps(const SafetensorsFile& golden, const Case& c, DType working) {
       },
       0, working);
   read_start(golden, c, loaded);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   Workspace workspace;
   Trainer trainer(loaded.model, loaded.store, ordered, golden_training(), 42, *backend, workspace);
   const auto losses = read_doubles(golden, c.name + ".losses"),

@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "backend_under_test.hpp"
 #include "mora/core/error.hpp"
 #include "mora/core/random.hpp"
 #include "mora/data/micro_batches.hpp"
@@ -77,7 +78,7 @@ Result compute(const TinyLlama& tiny, const Batch& batch, double weight_sum) {
   MicroGraph micro(tiny.model, tiny.store, batch.capacity(), 0);
   micro.batch.fill(batch, 1 / weight_sum);
   std::ranges::fill(tiny.store.gradients().as<double>(), 0.0);
-  const auto backend = make_cpu_backend(MatmulProvider::eigen);
+  const auto backend = backend_under_test(MatmulProvider::eigen);
   Workspace workspace;
   Plan plan(micro.graph, std::array{micro.loss}, *backend, workspace);
   plan.run();
@@ -262,7 +263,7 @@ TEST_SUITE("packing") {
   TEST_CASE("held-out loss fills its batches by tokens, and is that of each example alone") {
     const TinyExamples data(31);
     const TinyLlama tiny(full_training(), kWide);
-    const auto backend = make_cpu_backend(MatmulProvider::eigen);
+    const auto backend = backend_under_test(MatmulProvider::eigen);
     Workspace workspace;
     const auto loss = [&](int64_t count, int64_t batch) {
       return example_losses(tiny.model, tiny.store, data, count, batch, *backend, workspace);

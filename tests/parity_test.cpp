@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "backend_under_test.hpp"
 #include "golden.hpp"
 #include "golden_training.hpp"
 #include "model_parity.hpp"
@@ -31,7 +32,7 @@ void check_model(const std::string& name, MatmulProvider provider) {
   const Batch batch = pack(sequences.pointers(), capacity);
   MicroGraph micro(loaded.model, loaded.store, capacity, 0);
   micro.batch.fill(batch, 1.0 / batch.weight_sum);
-  const auto backend = make_cpu_backend(provider);
+  const auto backend = backend_under_test(provider);
   Workspace workspace;
   Plan plan(micro.graph, std::array{micro.loss}, *backend, workspace);
   plan.run();
@@ -73,7 +74,7 @@ TEST_CASE("greedy generation equals transformers', alone and beside other prompt
     const auto folder = golden_folder() / name;
     const SafetensorsFile golden(folder / "golden.safetensors");
     LoadedModel loaded(folder, Training::frozen);
-    const auto backend = make_cpu_backend();
+    const auto backend = backend_under_test();
     Workspace workspace;
     Generator generator(loaded.model, loaded.store, {.batch_size = 3, .capacity = 32}, *backend,
                         workspace);
@@ -137,7 +138,7 @@ TEST_CASE("20 AdamW steps of every method equal PyTorch's") {
         golden.read(method.name + ".init." + p.name.substr(0, p.name.size() - 7), p.value);
       }
     }
-    const auto backend = make_cpu_backend();
+    const auto backend = backend_under_test();
     Workspace workspace;
     Trainer trainer(loaded.model, loaded.store, ordered, golden_training(), 42, *backend,
                     workspace);
@@ -242,7 +243,7 @@ TEST_CASE("AdamW equals torch.optim.AdamW") {
   const Var gradients = bind(g);
   adamw({bind(p), gradients, bind(m), bind(v)}, squared_norm(gradients), bind(hyper),
         {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0});
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   Workspace workspace;
   Plan plan(graph, {}, *backend, workspace);
   const auto expected = read_doubles(golden, "params_f64");

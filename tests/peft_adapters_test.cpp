@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "backend_under_test.hpp"
 #include "golden.hpp"
 #include "io/json.hpp"
 #include "mora/adapters/adapters.hpp"
@@ -89,7 +90,7 @@ constexpr int64_t kLargestRank = 43;  // of its matrices
 void check_goldens(const std::string& file, double tolerance) {
   const SafetensorsFile goldens(golden_folder() / file);
   const std::vector<int32_t> ids = read_ints(goldens, "input_ids");
-  const auto backend = make_cpu_backend(MatmulProvider::automatic);
+  const auto backend = backend_under_test(MatmulProvider::automatic);
   int count = 0;
   for (const std::string& name : names(goldens)) {
     INFO(file << ": " << name);
@@ -333,7 +334,7 @@ TEST_CASE("what an adapter replaces is not rounded to the type of the base's mat
     }
     CHECK(replaced > 0);
     CHECK(narrow > 10);
-    const auto backend = make_cpu_backend(MatmulProvider::automatic);
+    const auto backend = backend_under_test(MatmulProvider::automatic);
     const OwnedTensor logits =
         sequence_logits(adapted.model, adapted.store, read_ints(goldens, "input_ids"), *backend);
     CHECK(relative_error(logits.view(), read_doubles(goldens, name + std::string(".logits"))) <

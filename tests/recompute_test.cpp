@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 
+#include "backend_under_test.hpp"
 #include "mora/autograd/grad.hpp"
 #include "mora/report/profile.hpp"
 #include "plan/schedule.hpp"
@@ -22,7 +23,7 @@ constexpr std::array kParts = {Recompute::none, Recompute::attention, Recompute:
 struct PlannedStepOfTraining {
   TinyLlama tiny;
   MicroGraph micro;
-  std::unique_ptr<Backend> backend = make_cpu_backend();
+  std::unique_ptr<Backend> backend = backend_under_test();
   Workspace workspace;
   Plan plan;
 

@@ -1,6 +1,7 @@
 // What merging and restarting promise: the same function before and after, updates whose ranks add
 // up as the paper and its authors' code have it, resets that touch adapters only, and runs that do
 // not depend on threads or interruptions.
+#include "backend_under_test.hpp"
 #include "mora/train/restarts.hpp"
 
 #include <doctest/doctest.h>
@@ -59,7 +60,7 @@ std::vector<double> logits(const LoadedModel& loaded) {
       graph.bind(batch.positions.view(), "positions"),
       loaded.model.packed_attention(graph.bind(batch.segment_start.view(), "segment_start")));
   const Var all = matmul(h, loaded.model.output_weight(context), {.tb = Transpose::yes});
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   Workspace workspace;
   Plan plan(graph, std::array{all}, *backend, workspace);
   plan.run();

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "backend_under_test.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/eval/generator.hpp"
 #include "temporary_folder.hpp"
@@ -40,7 +41,7 @@ std::set<int32_t> support(const std::vector<double>& logits, const Sampling& s,
 
 struct TinyGenerator {
   TinyLlama tiny{adapter_kind("full").config};
-  std::unique_ptr<Backend> backend = make_cpu_backend();
+  std::unique_ptr<Backend> backend = backend_under_test();
   Workspace workspace;
 
   using Texts = std::vector<std::vector<int32_t>>;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend_under_test.hpp"
 #include "mora/train/trainer.hpp"
 #include "tiny_llama.hpp"
 
@@ -28,7 +29,7 @@ struct TinyTraining {
 
   TinyTraining(const TrainingSetup& setup, const ExampleSource& data, const TrainConfig& config)
       : tiny(setup.adapter, setup.model),
-        backend(make_cpu_backend(setup.provider)),
+        backend(backend_under_test(setup.provider)),
         restarts(setup.restart.enabled() ? make_restarts(setup) : nullptr),
         trainer(tiny.model, tiny.store, data, config, 5, *backend, workspace, restarts.get()) {}
 

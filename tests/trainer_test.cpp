@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backend_under_test.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/eval/loss.hpp"
 #include "op_harness.hpp"
@@ -107,7 +108,7 @@ TEST_CASE("fifty steps give the same bits for any number of threads, and every t
 }
 
 double mean(const TinyLlama& tiny, const ExampleSource& data, int64_t batch) {
-  const auto backend = make_cpu_backend(MatmulProvider::eigen);
+  const auto backend = backend_under_test(MatmulProvider::eigen);
   Workspace workspace;
   return mean_loss(example_losses(tiny.model, tiny.store, data, 0, batch, *backend, workspace))
       .loss;
@@ -138,7 +139,7 @@ TEST_CASE("dropout's masks depend on the step and the micro-batch, and on nothin
     const auto length = static_cast<int64_t>(data.examples()[0].tokens.size());
     MicroGraph micro(tiny.model, tiny.store, length, 8), other(tiny.model, tiny.store, length, 9);
     const Batch batch = pack(std::array{static_cast<const Example*>(&data.examples()[0])}, length);
-    const auto backend = make_cpu_backend();
+    const auto backend = backend_under_test();
     Workspace workspace;
     auto loss = [&](MicroGraph& graph, int32_t step, int32_t part) {
       graph.batch.fill(batch, 1);
@@ -327,7 +328,7 @@ double gradient_error(const AdapterConfig& adapter, const TinyOptions& options) 
   const Batch batch = pack(examples, tokens);
   MicroGraph micro(tiny.model, tiny.store, tokens, 0);
   micro.batch.fill(batch, 1 / batch.weight_sum);
-  const auto backend = make_cpu_backend();
+  const auto backend = backend_under_test();
   Workspace workspace;
   Plan plan(micro.graph, std::array{micro.loss}, *backend, workspace);
   plan.run();

@@ -2,11 +2,13 @@
 """One training run by PyTorch, transformers and PEFT, for train.py: peer.py JOB, a JSON object.
 
     {"model": CONFIG.json, "adapter": "full" | "lora" | "mora rotation" | "mora sharing", "r": 8, "sequences": 4,
-     "length": 512, "dtype": "fp32" | "bf16 weights" | "bf16 autocast", "compile": false, "threads": 2, "steps": 6}
+     "length": 512, "dtype": "fp32" | "bf16 weights" | "bf16 autocast", "compile": false, "threads": 2, "steps": 6,
+     "device": "cpu" | "cuda"}
 
 With "give_up_seconds" it ends after a second step that took longer. With "lengths", a list of a batch's lengths,
 sequences are padded to the longest. Weights and tokens are random: speed
-does not depend on them. MoRA is written as plainly as its formula. Prints {"seconds": of each step, "tokens": useful
+does not depend on them. Attention is torch's scaled_dot_product_attention, transformers' default. MoRA is written as
+plainly as its formula. Prints {"seconds": of each step, "tokens": useful
 ones of a step, "peak_memory_bytes", "first_step_seconds": from the start of the process}.
 """
 
@@ -80,7 +82,7 @@ def batch_of(job):
     batch = {"input_ids": ids, "labels": torch.where(mask, ids, -100)}
     if job.get("lengths"):
         batch["attention_mask"] = mask.long()
-    return batch, sum(lengths)
+    return {name: tensor.to(job["device"]) for name, tensor in batch.items()}, sum(lengths)
 
 
 def main():
@@ -89,9 +91,12 @@ def main():
     torch.manual_seed(0)
     config = transformers.AutoConfig.from_pretrained(job["model"])
     dtype = torch.bfloat16 if job["dtype"] == "bf16 weights" else torch.float32
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
-    model.config.use_cache = False
-    model = adapted(model, job)
+    device = job["device"]
+    with torch.device(device):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model.config.use_cache = False
+        model = adapted(model, job)
+    sync = torch.cuda.synchronize if device == "cuda" else lambda: None
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     model.train()
@@ -100,17 +105,19 @@ def main():
     seconds, first = [], 0
     for _ in range(job["steps"]):
         begin = time.time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=job["dtype"] == "bf16 autocast"):
+        with torch.autocast(device, torch.bfloat16, enabled=job["dtype"] == "bf16 autocast"):
             loss = run(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        sync()
         seconds.append(time.time() - begin)
         first = first or time.time() - START
         if len(seconds) == 2 and seconds[1] > job.get("give_up_seconds", math.inf):
             break
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = (torch.cuda.max_memory_allocated() if device == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_memory_bytes": peak, "first_step_seconds": first}))
 
 

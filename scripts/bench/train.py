@@ -9,6 +9,7 @@ the same case without.
 
     --threads N (all)   --steps N (8; the first two warm up)   --rounds N (2: each side runs so often, alternating)
     --build DIR (build)   --no-compile   --ours (without peers)
+    --device cuda: the cases of a GPU instead, both sides on the first one; memory is then what each holds there
 
 To be run by a Python that has torch, transformers and peft. "share" is the part of the machine's matrix-product speed
 (the best of a few torch products in the same run) that the floating-point operations of our whole step come to.
@@ -34,6 +35,13 @@ SHAPES = {
     # the ReLoRA family's
     "60M": {"vocab_size": 32000, "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8,
             "num_attention_heads": 8, "num_key_value_heads": 8, "tie_word_embeddings": False},
+    "250M": {"vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2560, "num_hidden_layers": 24,
+             "num_attention_heads": 16, "num_key_value_heads": 16, "tie_word_embeddings": False},
+    "1.3B": {"vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5461, "num_hidden_layers": 24,
+             "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False},
+    # Llama-2-7B
+    "7B": {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+           "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False},
     "20M": {"vocab_size": 32000, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4,
             "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False},
 }
@@ -63,7 +71,7 @@ class Case:
         return sum(self.lengths) or self.sequences * self.length
 
 
-CASES = [
+CPU_CASES = [
     *[Case(f"{a} r=8, 135M, 4 x 512, {d}", "135M", a, d) for d in ("fp32", "bf16") for a in ("lora", "mora rotation")],
     *[Case(f"lora r=8, 135M, 4 x 512, {d}, recompute block", "135M", "lora", d, recompute="block")
       for d in ("fp32", "bf16")],
@@ -73,6 +81,16 @@ CASES = [
       for d in ("fp32", "bf16") for a in ("lora", "mora sharing")],
     *[Case(f"lora r=8, 20M, 1 x {n}, bf16", "20M", "lora", "bf16", sequences=1, length=n) for n in (256, 2048, 8192)],
 ]
+GPU_CASES = [
+    *[Case(f"{a} r=8, 7B, 2 x 2048, bf16", "7B", a, "bf16", sequences=2, length=2048)
+      for a in ("lora", "mora rotation", "mora sharing")],
+    Case("lora r=8, 7B, 2 x 2048, bf16, recompute block", "7B", "lora", "bf16", sequences=2, length=2048,
+         recompute="block"),
+    *[Case(f"full, {shape}, {n} x 256, bf16", shape, "full", "bf16", sequences=n, length=256)
+      for shape, n in (("250M", 64), ("1.3B", 32))],
+    *[Case(f"lora r=8, 135M, 16 x 512, {d}", "135M", "lora", d, sequences=16) for d in ("fp32", "bf16")],
+]
+CASES = {"cpu": CPU_CASES, "cuda": GPU_CASES}
 
 
 def write_shape(out, shape):
@@ -92,7 +110,7 @@ def adapter_of(case):
     return {"method": "mora", "r": case.r, "operator": case.adapter.split()[1]}
 
 
-def prepare_ours(out, case, steps):
+def prepare_ours(out, case, steps, device):
     """The configuration of a run, and its data: documents of exactly a sequence's tokens."""
     lengths = case.lengths or [case.length] * case.sequences
     name = re.sub(r"\W+", "-", case.name)
@@ -105,7 +123,7 @@ def prepare_ours(out, case, steps):
                 f.write(json.dumps(row) + "\n")
     packed = bool(case.lengths)
     config = {
-        "task": "instruction" if packed else "continual", "output_dir": f"run-{name}", "dtype": case.dtype,
+        "task": "instruction" if packed else "continual", "output_dir": f"run-{name}", "dtype": case.dtype, "device": device,
         "model": {"config": f"{case.shape}.json", "tokenizer": str(ROOT / "data/base"),
                   "dtype": "bfloat16" if case.dtype == "bf16" and case.adapter != "full" else "float32"},
         "adapter": adapter_of(case),
@@ -139,7 +157,8 @@ def run_ours(args, config, *more):
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     speeds = [m["tokens_per_second"] for m in metrics if "loss" in m]
     summary = json.loads((folder / "summary.json").read_text())
-    return {"tokens_per_second": statistics.median(speeds[2:]), "peak_memory_bytes": summary["peak_memory_bytes"],
+    memory = summary["peak_memory_bytes" if args.device == "cpu" else "planned_memory_bytes"]
+    return {"tokens_per_second": statistics.median(speeds[2:]), "peak_memory_bytes": memory,
             "first_step_seconds": first}
 
 
@@ -157,7 +176,7 @@ def peer_ways(args, dtype):
 
 def run_peer(args, out, case, way, give_up_seconds):
     job = {"model": str(out / f"{case.shape}.json"), "adapter": case.adapter, "r": case.r, "sequences": case.sequences,
-           "length": case.length, "lengths": case.lengths, "dtype": way[0], "compile": way[1], "threads": args.threads,
+           "length": case.length, "lengths": case.lengths, "dtype": way[0], "compile": way[1], "threads": args.threads, "device": args.device,
            "steps": args.steps, "give_up_seconds": give_up_seconds}
     env = dict(os.environ, OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
     done = subprocess.run([sys.executable, str(ROOT / "scripts/bench/peer.py"), json.dumps(job)], env=env,
@@ -170,23 +189,31 @@ def run_peer(args, out, case, way, give_up_seconds):
     return result
 
 
-def ceilings(threads):
-    """GFLOP/s of the best torch product, by dtype."""
+def ceilings(threads, device):
+    """GFLOP/s of the best torch product, by dtype, and whose."""
     code = """
 import torch, time, sys
 torch.set_num_threads(int(sys.argv[1]))
+device = sys.argv[2]
+sync = torch.cuda.synchronize if device == "cuda" else lambda: None
+shapes = {"cpu": ((2048, 2048, 2048), (2048, 576, 1536), (2048, 1536, 576)),
+          "cuda": ((4096, 4096, 4096), (8192, 8192, 8192), (4096, 4096, 11008))}
+print(torch.cuda.get_device_name() if device == "cuda" else f"{sys.argv[1]} threads")
 for dtype in (torch.float32, torch.bfloat16):
     best = 0
-    for m, k, n in ((2048, 2048, 2048), (2048, 576, 1536), (2048, 1536, 576)):
-        a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
+    for m, k, n in shapes[device]:
+        a, b = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)
         for _ in range(10):
+            sync()
             begin = time.time()
             a @ b
+            sync()
             best = max(best, 2 * m * k * n / (time.time() - begin) * 1e-9)
     print(best)
 """
-    out = subprocess.run([sys.executable, "-c", code, str(threads)], capture_output=True, text=True, check=True).stdout
-    return dict(zip(("fp32", "bf16"), map(float, out.split())))
+    command = [sys.executable, "-c", code, str(threads), device]
+    whose, *best = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {"fp32": float(best[0]), "bf16": float(best[1]), "whose": whose}
 
 
 def median_of(runs):
@@ -196,7 +223,7 @@ def median_of(runs):
 
 def measure(args, out, case, known_peers):
     write_shape(out, case.shape)
-    config = prepare_ours(out, case, args.steps)
+    config = prepare_ours(out, case, args.steps, args.device)
     ways = [] if args.ours or case.recompute != "none" else peer_ways(args, case.dtype)
     ours, peers = [], {way: [] for way in ways}
     best = math.inf  # seconds of a step
@@ -245,19 +272,20 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--build", type=Path, default=ROOT / "build")
+    parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--ours", action="store_true")
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     args.build = args.build.resolve()
-    ceiling = ceilings(args.threads)
+    ceiling = ceilings(args.threads, args.device)
     print(f"matrix products of torch: {ceiling['fp32']:.0f} GFLOP/s in fp32, {ceiling['bf16']:.0f} in bf16; "
-          f"{args.threads} threads\n")
+          f"{ceiling['whose']}\n")
     print("| case | ours, tokens/s | peer, tokens/s | ratio | share | ours, MiB | of the peer's | first step, s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     results, known_peers = [], {}
-    for case in CASES:
+    for case in CASES[args.device]:
         if args.cases and not any(part in case.name for part in args.cases):
             continue
         results.append(measure(args, out, case, known_peers))

@@ -40,6 +40,7 @@ RunConfig run_config(const GenerateCommand& c) {
   config.model.dtype = c.dtype;
   config.output_dir = c.model;
   config.engine.threads = c.threads;
+  config.engine.device = c.device;
   if (c.adapter.empty()) {
     config.adapter.method = "full";
   } else {

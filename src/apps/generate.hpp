@@ -16,6 +16,7 @@ struct GenerateCommand {
   std::optional<int64_t> max_new_tokens, top_k;
   std::optional<double> temperature, top_p, repetition_penalty;
   int64_t seed = 0, batch_size = 8, context = 4096, threads = 0;
+  std::string device = "cpu";
   std::vector<std::string> stops;
   std::string dtype = "float32";
 };

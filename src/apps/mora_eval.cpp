@@ -7,6 +7,7 @@
 #include "apps/generate.hpp"
 #include "apps/waiting.hpp"
 #include "mora/adapters/files.hpp"
+#include "mora/backend/backend.hpp"
 #include "mora/io/file.hpp"
 #include "mora/report/evaluation.hpp"
 #include "mora/report/metrics.hpp"
@@ -19,6 +20,7 @@ struct Options {
   std::string config, model, adapter, task, data, json, output;
   std::vector<std::string> overrides, compare;
   std::vector<std::string> benchmark;  // "name=mmlu" ...; empty: none
+  std::string device;                  // empty: as configured
   int threads = 0;
 };
 
@@ -41,6 +43,7 @@ mora::RunConfig scored_config(const Options& o) {
     config.data.validation_files = {o.data};
   }
   if (o.threads > 0) config.engine.threads = o.threads;
+  if (!o.device.empty()) config.engine.device = o.device;
   return config;
 }
 
@@ -173,6 +176,8 @@ int body(int argc, char** argv) {
   app.add_option("--compare", o.compare, "print one table of these run folders");
   app.add_option("--threads", o.threads, "threads to use (default: OpenMP's choice)")
       ->check(CLI::Range(1, 1024));
+  app.add_option("--device", o.device, "what computes (default: cpu, or as configured)")
+      ->check(CLI::IsMember(mora::devices()));
   app.set_version_flag("--version", mora::apps::version_text("mora-eval"));
   if (mora::apps::parse_command_line(app, argc, argv) == mora::apps::Next::stop) return 0;
   if (!o.compare.empty()) {

@@ -2,6 +2,7 @@
 #include "apps/command_line.hpp"
 #include "apps/generate.hpp"
 #include "apps/waiting.hpp"
+#include "mora/backend/backend.hpp"
 
 namespace {
 
@@ -48,6 +49,8 @@ int body(int argc, char** argv) {
   app.add_option("--json", c.json, "write prompts and answers to this file, one object a line");
   app.add_option("--threads", c.threads, "threads to use (default: OpenMP's choice)")
       ->check(CLI::Range(1, 1024));
+  app.add_option("--device", c.device, "what computes (default: cpu)")
+      ->check(CLI::IsMember(mora::devices()));
   app.add_option("--dtype", c.dtype, "type of the weights in memory")
       ->check(CLI::IsMember({"float32", "bfloat16", "auto"}));
   app.add_option("--batch-size", c.batch_size, "prompts of a file at once (default 8)")

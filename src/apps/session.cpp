@@ -59,11 +59,11 @@ std::unique_ptr<Backend> configure_engine(const EngineConfig& engine) {
   const MatmulProvider provider = engine.matmul == "onednn"  ? MatmulProvider::onednn
                                   : engine.matmul == "eigen" ? MatmulProvider::eigen
                                                              : MatmulProvider::automatic;
-  return make_cpu_backend(provider);
+  return make_backend(engine.device, provider);
 }
 
 Session::Session(RunConfig run, Training weights)
-    : config(std::move(run)), backend(configure_engine(config.engine)) {
+    : config(std::move(run)), backend(configure_engine(config.engine)), memory(backend->memory()) {
   const ModelConfig& m = config.model;
   const bool scratch = m.path.empty();
   const LlamaConfig llama = read_llama_config(scratch ? m.config : m.path / "config.json");
@@ -142,8 +142,9 @@ int guarded(const char* program, int (*body)(int, char**), int argc, char** argv
 std::string version_text(const char* program) {
   const std::string bf16 =
       multiplies_bf16() ? str("by ", multiplier_of_bf16()) : std::string("in fp32");
+  const std::string others = accelerators().empty() ? "" : ", " + accelerators();
   return str(program, " ", MORA_VERSION, " (", has_onednn() ? "oneDNN and Eigen" : "Eigen",
-             ", " MORA_VECTORS " kernels, bf16 products ", bf16, ", compiled by ",
+             ", " MORA_VECTORS " kernels, bf16 products ", bf16, others, ", compiled by ",
 #ifdef __clang__
              "clang ",
 #else

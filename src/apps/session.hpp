@@ -17,6 +17,7 @@ struct Session {
   std::filesystem::path tokenizer_path;  // file or folder
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Backend> backend;
+  UseMemory memory;  // of the backend, for all that follows
   Workspace workspace;
   std::unique_ptr<ParameterStore> store;
   std::unique_ptr<Llama> model;

@@ -40,9 +40,7 @@ class Run {
         session_(config, Training::trained),
         task_(make_checked_task()),
         restarts_(make_restarts()),
-        trainer_(*session_.model, *session_.store, task_->train_data(), config.train,
-                 static_cast<uint64_t>(config.seed), *session_.backend, session_.workspace,
-                 restarts_.get()),
+        trainer_(make_trainer()),
         folder_(config.output_dir, existing),
         identity_(identity_of(config, task_->train_data())) {
     if (profiling == Profiling::yes) profile_.emplace();
@@ -74,6 +72,7 @@ class Run {
   TrainedModel to_save() const;
   std::unique_ptr<Restarts> make_restarts();
   std::unique_ptr<Task> make_checked_task() const;
+  Trainer make_trainer();
   void save_initial_model() const;
   void hash_base();
   TrainingState state() const;
@@ -134,14 +133,34 @@ std::unique_ptr<Restarts> Run::make_restarts() {
                                     session_.model->linears());
 }
 
+// What does not fit is said with all that is held.
+Trainer Run::make_trainer() {
+  Session& s = session_;
+  try {
+    return {*s.model,
+            *s.store,
+            task_->train_data(),
+            config().train,
+            static_cast<uint64_t>(config().seed),
+            *s.backend,
+            s.workspace,
+            restarts_.get()};
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::memory) throw;
+    const MemoryPlan plan = plan_memory(*s.store, s.workspace.wanted(), *s.backend);
+    fail(ErrorKind::memory, e.what(), "\n", plan.text());
+  }
+}
+
 void Run::banner() const {
   const int64_t trained = session_.store->count(Training::trained);
   const int64_t all = trained + session_.store->count(Training::frozen);
   const TrainConfig& t = config().train;
   std::fputs(task_->data_report().c_str(), stderr);
-  if (t.in_bf16() && !multiplies_bf16()) {
+  if (t.in_bf16() && !session_.backend->multiplies_bf16()) {
     std::fputs(
-        "note: nothing here multiplies bf16 (AMX does, or oneDNN by AVX512_BF16): products are made in "
+        "note: nothing here multiplies bf16 (AMX does, or oneDNN by AVX512_BF16): products are "
+        "made in "
         "fp32, over storage in bf16\n",
         stderr);
   }
@@ -150,12 +169,13 @@ void Run::banner() const {
                100.0 * static_cast<double>(trained) / static_cast<double>(all));
   std::fprintf(stderr,
                "%lld examples, %lld steps of %lld x %lld, up to %lld tokens a micro-batch (%.1f %% "
-               "filled), %d threads\n",
+               "filled), %d threads, on %s\n",
                static_cast<long long>(task_->train_data().size()),
                static_cast<long long>(trainer_.total_steps()),
                static_cast<long long>(t.per_device_train_batch_size),
                static_cast<long long>(t.gradient_accumulation_steps),
-               static_cast<long long>(trainer_.capacity()), 100 * trainer_.fill(), thread_count());
+               static_cast<long long>(trainer_.capacity()), 100 * trainer_.fill(), thread_count(),
+               session_.backend->name().c_str());
   std::fputs(memory_.text().c_str(), stderr);
 }
 
@@ -316,7 +336,8 @@ void Run::finish() {
                                   static_cast<double>(tokens_) / std::max(train_seconds_, 1e-9)},
                                  {"planned_memory_bytes", static_cast<int64_t>(memory_.total())},
                                  {"peak_memory_bytes", peak_memory()},
-                                 {"threads", int64_t{thread_count()}}});
+                                 {"threads", int64_t{thread_count()}},
+                                 {"device", session_.backend->name()}});
   write_file_atomically(folder_.path() / "summary.json", to_json_line(summary) + "\n");
 }
 
@@ -373,7 +394,7 @@ int Run::execute() {
     std::fprintf(stderr, "%s is finished: nothing to do\n", folder_.path().c_str());
     return 0;
   }
-  memory_ = plan_memory(*session_.store, session_.workspace.bytes());
+  memory_ = plan_memory(*session_.store, session_.workspace.bytes(), *session_.backend);
   write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
   task_->save_data(folder_.path());
   save_initial_model();

@@ -8,6 +8,10 @@ std::unique_ptr<Backend> make_backend(std::string_view device, MatmulProvider pr
   return device == "cuda" ? make_cuda_backend() : make_cpu_backend(provider);
 }
 
+std::vector<std::string> devices() {
+  return {"cpu", "cuda"};
+}
+
 std::string accelerators() {
   return cuda_version();
 }

@@ -285,6 +285,8 @@ void RunConfig::fields(Fields& f) {
   f.choice("dtype", train.dtype, {"fp32", "bf16"},
            "what training multiplies and keeps between operations; sums, norms, the loss, trained "
            "weights and the optimizer are fp32 with both, and so is evaluation");
+  f.choice("device", engine.device, {"cpu", "cuda"},
+           "what computes: the processor, or the first NVIDIA GPU that CUDA_VISIBLE_DEVICES shows");
   f.section("model", "the model", [&](Fields& g) { model.fields(g); });
   f.section("adapter", "the adapter", [&](Fields& g) { adapter.fields(g); });
   f.when("adapter.method", adapter.method, {"lora", "mora"}, [&](Fields& g) {

@@ -87,8 +87,7 @@ void* system_memory(size_t bytes, Fill fill) {
 Buffer::Buffer(size_t bytes, Fill fill) : bytes_(bytes) {
   require_memory(bytes);
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  data_ = {current_source ? current_source->allocate(rounded, fill)
-                          : system_memory(rounded, fill),
+  data_ = {current_source ? current_source->allocate(rounded, fill) : system_memory(rounded, fill),
            Free{current_source}};
 }
 

@@ -10,6 +10,7 @@ namespace mora {
 
 void Workspace::reserve(size_t bytes, const Backend& backend) {
   if (bytes <= buffer_.bytes()) return;
+  wanted_ = bytes;
   const UseMemory memory(backend.memory());
   buffer_ = Buffer();  // first, as nothing is kept: the two need not fit together
   buffer_ = Buffer(bytes);

@@ -17,25 +17,31 @@ double mebibytes(size_t bytes) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const ParameterStore& store, size_t activations) {
+MemoryPlan plan_memory(const ParameterStore& store, size_t activations, const Backend& backend) {
   MemoryPlan plan{.activations = activations};
   for (const Parameter& p : store.all()) {
     if (p.training == Training::frozen) plan.weights += p.value.bytes();
   }
   plan.trained = 4 * store.values().bytes();
+  if (const auto memory = backend.memory()) {
+    plan.where = memory->name();
+    return plan;
+  }
   const size_t resident = resident_memory();
   plan.rest = resident - std::min(resident, plan.total());
   return plan;
 }
 
 std::string MemoryPlan::text() const {
-  char line[256];
+  char line[256], program[64] = "";
+  if (where.empty())
+    std::snprintf(program, sizeof program, ", %.1f MiB program and data", mebibytes(rest));
   std::snprintf(line, sizeof line,
                 "memory: %.1f MiB frozen weights, %.1f MiB trained ones with gradients and "
-                "moments, %.1f MiB activations, %.1f MiB program and data: %.1f MiB\n",
-                mebibytes(weights), mebibytes(trained), mebibytes(activations), mebibytes(rest),
+                "moments, %.1f MiB activations%s: %.1f MiB",
+                mebibytes(weights), mebibytes(trained), mebibytes(activations), program,
                 mebibytes(total()));
-  return line;
+  return where.empty() ? str(line, "\n") : str(line, " of ", where, "\n");
 }
 
 int64_t peak_memory() {

@@ -12,9 +12,11 @@ namespace mora {
 
 namespace {
 
-constexpr std::array<std::string_view, 8> kFree = {
+// A device rounds differently, but a run may move to another.
+constexpr std::array<std::string_view, 9> kFree = {
     "/output_dir", "/train/logging_steps", "/train/save_",    "/train/eval_steps",
-    "/eval/",      "/train/recompute",     "/engine/threads", "/data/cache_dir"};
+    "/eval/",      "/train/recompute",     "/engine/threads", "/data/cache_dir",
+    "/device"};
 
 bool matters(const std::string& pointer) {
   return std::ranges::none_of(kFree, [&](std::string_view p) { return pointer.starts_with(p); });

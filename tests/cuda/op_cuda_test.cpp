@@ -3,9 +3,10 @@
 // from a graph, and whatever memory held before.
 #include <doctest/doctest.h>
 
+#include "backend_under_test.hpp"
 #include "bf16_cases.hpp"
-#include "device_under_test.hpp"
 #include "directional_check.hpp"
+#include "thread_orders.hpp"
 #include "worse.hpp"
 
 namespace mora::testing {
@@ -77,8 +78,7 @@ void check_in_place(const OpCase& c, DType working, const Backend& backend) {
 }
 
 void check_op(OpId id) {
-  const DeviceUnderTest device;
-  if (!device) return;
+  const auto device = backend_under_test();
   for (const OpCase& c : op_cases()) {
     if (c.op != id) continue;
     const std::vector<DType> f32(c.in.size(), DType::f32), f64(c.in.size(), DType::f64);
@@ -91,8 +91,8 @@ void check_op(OpId id) {
     DirectionalCheck check(c);
     for (size_t w = 0; w < c.wrt.size(); ++w) {
       const double error = check.error(w, *device);
-      CHECK_MESSAGE(error < 1e-6, name_of(c), ", gradient of input ", c.wrt[w],
-                    ": relative error ", error);
+      CHECK_MESSAGE(error < 1e-6, name_of(c), ", gradient of input ", c.wrt[w], ": relative error ",
+                    error);
     }
   }
 }
@@ -101,8 +101,10 @@ void check_op(OpId id) {
 
 TEST_SUITE_BEGIN("cuda op");
 
-#define MORA_OP(name) \
-  TEST_CASE(#name) { check_op(OpId::name); }
+#define MORA_OP(name)     \
+  TEST_CASE(#name) {      \
+    check_op(OpId::name); \
+  }
 #include "mora/ops/ops.def"
 #undef MORA_OP
 

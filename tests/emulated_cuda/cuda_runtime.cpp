@@ -1,5 +1,6 @@
 // Blocks run one after the other, their threads as fibers of the one system thread that waits.
 #include <cuda_runtime.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -26,7 +27,11 @@ constexpr size_t kStack = 256 << 10, kWarpLanes = 32;
 enum class Waits { no, for_warp, for_block, ended };
 
 struct Fiber {
-  ucontext_t context{};
+  Fiber() { getcontext(&context); }
+  ucontext_t
+      context;   // how it is entered for the first time; then it is left and entered by jumps,
+  jmp_buf jump;  // which ask nothing of the system
+  bool entered = false;
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
   Waits waits = Waits::no;
@@ -41,7 +46,7 @@ struct Fiber {
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;  // as many as any block had; `count` are of this one
   size_t count = 0, current = 0;
-  ucontext_t scheduler{};
+  jmp_buf scheduler;
   const std::function<void()>* kernel = nullptr;
   std::vector<size_t> order;
   alignas(64) unsigned char shared[kMostShared];
@@ -53,7 +58,16 @@ Order chosen_order = Order::forward;
 void set_last_waits(Waits waits) {
   Fiber& fiber = *running.fibers[running.current];
   fiber.waits = waits;
-  swapcontext(&fiber.context, &running.scheduler);
+  if (_setjmp(fiber.jump) == 0) _longjmp(running.scheduler, 1);
+}
+
+// Runs the current fiber until it waits.
+void enter_current() {
+  Fiber& fiber = *running.fibers[running.current];
+  if (_setjmp(running.scheduler) != 0) return;
+  if (fiber.entered) _longjmp(fiber.jump, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
 }
 
 void fiber_body() {
@@ -68,7 +82,6 @@ void prepare_fibers(dim3 threads) {
   while (running.fibers.size() < running.count) {
     auto fiber = std::make_unique<Fiber>();
     fiber->stack = std::make_unique<std::byte[]>(kStack);
-    getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack.get();
     fiber->context.uc_stack.ss_size = kStack;
     makecontext(&fiber->context, fiber_body, 0);
@@ -111,7 +124,7 @@ void run_block() {
       ran = true;
       running.current = i;
       threadIdx = fiber.thread;
-      swapcontext(&running.scheduler, &fiber.context);
+      enter_current();
     }
     for (size_t warp = 0; warp < running.count; warp += kWarpLanes)
       ran = release(warp, std::min(running.count, warp + kWarpLanes), Waits::for_warp) || ran;
@@ -179,6 +192,7 @@ void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::functio
 }  // namespace emulated
 
 using emulated::fail_with;
+using emulated::setting;
 
 struct EmulatedGraph {
   std::vector<std::function<void()>> calls;
@@ -189,14 +203,6 @@ namespace {
 std::vector<std::function<void()>> queue;
 EmulatedGraph* captured = nullptr;  // while there is a capture
 cudaError_t last_error = cudaSuccess;
-
-// What kind of machine this is: "name=value" in MORA_EMULATED_CUDA, several with commas between.
-long long setting(const std::string& name, long long usual) {
-  const char* text = std::getenv("MORA_EMULATED_CUDA");
-  const std::string all = text == nullptr ? "" : "," + std::string(text);
-  const size_t at = all.find("," + name + "=");
-  return at == std::string::npos ? usual : std::atoll(all.c_str() + at + name.size() + 2);
-}
 
 size_t& given_out() {
   static size_t bytes = 0;
@@ -211,6 +217,13 @@ size_t capacity() {
 }
 
 }  // namespace
+
+long long emulated::setting(const std::string& name, long long usual) {
+  const char* text = std::getenv("MORA_EMULATED_CUDA");
+  const std::string all = text == nullptr ? "" : "," + std::string(text);
+  const size_t at = all.find("," + name + "=");
+  return at == std::string::npos ? usual : std::atoll(all.c_str() + at + name.size() + 2);
+}
 
 void emulated::enqueue(std::function<void()> work) {
   (captured != nullptr ? captured->calls : queue).push_back(std::move(work));
@@ -296,6 +309,12 @@ cudaError_t cudaFree(void* data) {
   blocks().erase(data);
   std::free(data);
   return cudaSuccess;
+}
+// Memory is where it is; what is given must be a block of it.
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation, unsigned,
+                                 cudaStream_t) {
+  const auto block = blocks().find(const_cast<void*>(data));
+  return block != blocks().end() && bytes <= block->second ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t) {
   emulated::enqueue([=] { std::memset(to, byte, bytes); });

@@ -1,10 +1,10 @@
-// CUDA's runtime, as far as src/backend/cuda uses it, on the processor: found before NVIDIA's header,
-// it lets the same kernels be compiled as C++ and tested where there is no device.
+// CUDA's runtime, as far as src/backend/cuda uses it, on the processor: found before NVIDIA's
+// header, it lets the same kernels be compiled as C++ and tested where there is no device.
 //
 // It checks what a device leaves to chance: kernels and copies run no sooner than they are waited
-// for, a capture keeps what was called and nothing else, and the threads of a block run one after the
-// other, in an order that a test chooses, from one barrier to the next, so that a missing barrier
-// shows. What it cannot show is speed, memory spaces, and how the device rounds.
+// for, a capture keeps what was called and nothing else, and the threads of a block run one after
+// the other, in an order that a test chooses, from one barrier to the next, so that a missing
+// barrier shows. What it cannot show is speed, memory spaces, and how the device rounds.
 #pragma once
 
 #include <array>
@@ -15,6 +15,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -88,6 +89,9 @@ void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::functio
 
 // What the next cudaGetLastError() returns.
 void fail_with(int error);
+
+// What kind of machine this is: "name=value" in MORA_EMULATED_CUDA, several with commas between.
+long long setting(const std::string& name, long long usual);
 
 }  // namespace emulated
 
@@ -186,6 +190,14 @@ cudaError_t cudaMallocManaged(void** data, size_t bytes, unsigned flags);
 cudaError_t cudaMalloc(void** data, size_t bytes);
 cudaError_t cudaFree(void* data);
 
+enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
+struct cudaMemLocation {
+  cudaMemLocationType type;
+  int id;
+};
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation to, unsigned flags,
+                                 cudaStream_t stream);
+
 enum cudaMemcpyKind { cudaMemcpyDefault, cudaMemcpyDeviceToDevice };
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
@@ -199,7 +211,8 @@ using cudaGraphExec_t = struct EmulatedGraph*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph,
+                                 unsigned long long flags);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);

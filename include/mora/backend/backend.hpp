@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "mora/core/tensor.hpp"
 #include "mora/graph/attrs.hpp"
@@ -62,7 +63,7 @@ class Replay {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;
+  virtual std::string name() const = 0;  // "cpu", or the device's own
   virtual Kernel kernel(const OpCall& call) const = 0;
   virtual Prepared prepare(const OpCall& call) const = 0;
   virtual bool multiplies_bf16() const = 0;  // else products of bf16 are made in f32
@@ -74,8 +75,8 @@ class Backend {
   virtual std::unique_ptr<Replay> make_replay() const { return nullptr; }  // null: walking is best
 };
 
-// Who multiplies matrices on the CPU. automatic: in bf16 AMX where the processor has it, else oneDNN
-// where it was found at build time and suits the shape, else Eigen.
+// Who multiplies matrices on the CPU. automatic: in bf16 AMX where the processor has it, else
+// oneDNN where it was found at build time and suits the shape, else Eigen.
 enum class MatmulProvider { automatic, onednn, eigen };
 
 bool has_onednn();
@@ -90,6 +91,7 @@ std::unique_ptr<Backend> make_cpu_backend(MatmulProvider provider = MatmulProvid
 // "cpu", or the accelerator's name in configurations. Error(usage) where the program was built
 // without it or none is there.
 std::unique_ptr<Backend> make_backend(std::string_view device, MatmulProvider provider);
+std::vector<std::string> devices();  // what `device` may be
 // The accelerators that this program was built for, for --version: "" or a list.
 std::string accelerators();
 

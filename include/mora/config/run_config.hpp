@@ -169,6 +169,7 @@ struct EvalConfig {
 };
 
 struct EngineConfig {
+  std::string device = "cpu";  // "device" of the run, beside its sections
   std::string matmul = "auto";
   int64_t threads = 0;
 

@@ -34,8 +34,8 @@ struct Tensor {
 // which write them share the cost.
 enum class Fill { zeros, none };
 
-// Where Buffers get their bytes: the system, unless a backend brings memory that its kernels and the
-// program both reach at the same address.
+// Where Buffers get their bytes: the system, unless a backend brings memory that its kernels and
+// the program both reach at the same address.
 class MemorySource {
  public:
   virtual ~MemorySource() = default;

@@ -26,9 +26,11 @@ class Workspace {
   void reserve(size_t bytes, const Backend& backend);
   std::byte* base() const { return static_cast<std::byte*>(buffer_.data()); }
   size_t bytes() const { return buffer_.bytes(); }
+  size_t wanted() const { return wanted_; }  // more than bytes() where there was no room for it
 
  private:
   Buffer buffer_;
+  size_t wanted_ = 0;
 };
 
 enum class Reuse { yes, no };  // no: every value keeps memory of its own (the reference in tests)

@@ -3,6 +3,7 @@
 
 #include "backend/cuda.hpp"
 #include "backend/cuda/kernels.hpp"
+#include "backend/cuda/memory.hpp"
 #include "backend/cuda/replay.hpp"
 
 namespace mora {
@@ -24,7 +25,7 @@ class CudaBackend final : public Backend {
  public:
   CudaBackend() { cuda::open_device(); }
 
-  std::string name() const override { return "cuda"; }
+  std::string name() const override { return cuda::device_name(); }
   bool multiplies_bf16() const override { return true; }
   std::shared_ptr<MemorySource> memory() const override { return cuda::device_memory(); }
   void wait() const override { cuda::wait(); }

@@ -1,7 +1,8 @@
-#include "backend/cuda/device.hpp"
-
 #include <algorithm>
 #include <optional>
+#include <utility>
+
+#include "backend/cuda/device.hpp"
 
 namespace mora::cuda {
 
@@ -42,14 +43,16 @@ void check(cudaError_t result, std::string_view doing) {
   if (result == cudaSuccess) return;
   const ErrorKind kind =
       result == cudaErrorMemoryAllocation ? ErrorKind::memory : ErrorKind::internal;
-  fail(kind, "CUDA, ", doing, ": ", cudaGetErrorString(result), " (", cudaGetErrorName(result), ")");
+  fail(kind, "CUDA, ", doing, ": ", cudaGetErrorString(result), " (", cudaGetErrorName(result),
+       ")");
 }
 
 void open_device() {
   if (opened()) return;
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
-  if (found == cudaErrorInsufficientDriver) refuse("no NVIDIA driver, or one too old for this program");
+  if (found == cudaErrorInsufficientDriver)
+    refuse("no NVIDIA driver, or one too old for this program");
   if (found != cudaSuccess || count == 0) refuse("no CUDA device is visible");
   check(cudaSetDevice(0), "opening the device");
   Device device;
@@ -79,60 +82,23 @@ int multiprocessors() {
   return device().multiprocessors;
 }
 
-void wait() {
-  check(cudaGetLastError(), "starting a kernel");
-  check(cudaStreamSynchronize(stream()), "running kernels");
-}
-
 namespace {
 
-class DeviceMemory final : public MemorySource {
- public:
-  DeviceMemory() {
-    size_t total = 0;
-    check(cudaMemGetInfo(&left_, &total), "asking for the device's memory");
-  }
-
-  void* allocate(size_t bytes, Fill fill) override {
-    if (bytes > left_) {
-      fail(ErrorKind::memory, "out of memory: a block of ", bytes >> 20, " MiB is needed, ",
-           left_ >> 20, " MiB are left in ", name());
-    }
-    void* data = nullptr;
-    check(cudaMallocManaged(&data, bytes, cudaMemAttachGlobal),
-          str("asking for a block of ", bytes >> 20, " MiB"));
-    sizes_.emplace_back(data, bytes);
-    left_ -= bytes;
-    if (fill == Fill::zeros) {  // by the device, where its pages then are
-      check(cudaMemsetAsync(data, 0, bytes, stream()), "clearing memory");
-      wait();
-    }
-    return data;
-  }
-
-  void release(void* data) override {
-    const auto block = std::ranges::find(sizes_, data, &Block::first);
-    left_ += block->second;
-    sizes_.erase(block);
-    cudaFree(data);  // waits for kernels
-  }
-
-  size_t available() const override { return left_; }
-  std::string_view name() const override { return opened()->name; }
-
- private:
-  // The system promises more than there is, and would move pages to and fro: so what has been given
-  // out is counted here.
-  using Block = std::pair<void*, size_t>;
-  std::vector<Block> sizes_;
-  size_t left_ = 0;
-};
+struct Failure {
+  const char *doing = nullptr, *why = nullptr;
+} first_failure;
 
 }  // namespace
 
-std::shared_ptr<MemorySource> device_memory() {
-  static auto* memory = new std::shared_ptr<MemorySource>(std::make_shared<DeviceMemory>());
-  return *memory;
+void note_failure(const char* doing, const char* why) {
+  if (first_failure.doing == nullptr) first_failure = {doing, why};
+}
+
+void wait() {
+  check(cudaGetLastError(), "starting a kernel");
+  check(cudaStreamSynchronize(stream()), "running kernels");
+  const Failure failure = std::exchange(first_failure, {});
+  if (failure.doing != nullptr) fail(ErrorKind::internal, failure.doing, ": ", failure.why);
 }
 
 }  // namespace mora::cuda

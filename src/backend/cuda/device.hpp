@@ -3,20 +3,18 @@
 
 #include <cuda_runtime.h>
 
-#include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 
-#include "mora/core/tensor.hpp"
+#include "mora/core/error.hpp"
 
 namespace mora::cuda {
 
 // Error(internal) with CUDA's own words and what was being done, unless it went well.
 void check(cudaError_t result, std::string_view doing);
 
-// Opens the first visible device. Error(usage) when there is no driver, no device, or one older than
-// compute capability 8.0. Later calls do nothing.
+// Opens the first visible device. Error(usage) when there is no driver, no device, or one older
+// than compute capability 8.0. Later calls do nothing.
 void open_device();
 
 // Of the open device.
@@ -27,8 +25,8 @@ int multiprocessors();
 // Until the stream is empty. Error(internal) where a kernel failed.
 void wait();
 
-// Memory that the program reaches, too: pages move to where they are used (unified memory). What the
-// program reads or writes must not be in use by kernels: wait() first.
-std::shared_ptr<MemorySource> device_memory();
+// For kernels that call libraries, as kernels never throw: the next wait() does, with the first of
+// these. Both texts live for ever.
+void note_failure(const char* doing, const char* why);
 
 }  // namespace mora::cuda

@@ -1,6 +1,6 @@
 // The device's kernels: one function template per operation, which starts them, instantiated in its
-// own file for what its activations are stored in: float, double, and bf16 where ops.def lists it as
-// an operation on activations. A missing one is an undefined reference when the table in
+// own file for what its activations are stored in: float, double, and bf16 where ops.def lists it
+// as an operation on activations. A missing one is an undefined reference when the table in
 // cuda_backend.cu is linked. Formulas stand at the kernels of the CPU.
 #pragma once
 

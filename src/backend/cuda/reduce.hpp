@@ -23,8 +23,8 @@ __device__ T warp_max(T x) {
   return x;
 }
 
-// Of all threads of a block, whose number is a multiple of 32. `warps`: shared memory of 32 elements
-// for this; the next call may use it again at once.
+// Of all threads of a block, whose number is a multiple of 32. `warps`: shared memory of 32
+// elements for this; the next call may use it again at once.
 template <class T>
 __device__ T block_sum(T x, T* warps) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, count = blockDim.x / kWarp;

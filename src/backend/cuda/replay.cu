@@ -1,8 +1,8 @@
 // The first run walks: libraries choose their algorithms and load what they need, which a capture
 // does not allow. The second is captured, and from then on the graph is started as a whole.
-#include "backend/cuda/replay.hpp"
-
 #include "backend/cuda/device.hpp"
+#include "backend/cuda/memory.hpp"
+#include "backend/cuda/replay.hpp"
 
 namespace mora::cuda {
 
@@ -17,6 +17,7 @@ class GraphReplay final : public Replay {
     if (graph_ != nullptr) {
       check(cudaGraphLaunch(graph_, stream()), "starting a graph");
     } else {
+      bring_memory();
       walk(plan);
       warm_ = true;
     }
