@@ -98,6 +98,16 @@ inline T lane_sum(Vec<T> v) {
   return lanes[0];
 }
 
+template <class T>
+inline T lane_max(Vec<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] = std::max(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
+}
+
 // The largest of n >= 1 numbers. A NaN among them may be passed over.
 template <class T>
 inline T largest(const T* x, int64_t n) {
@@ -109,7 +119,7 @@ inline T largest(const T* x, int64_t n) {
       const Vec<T> v = load(x + i);
       lanes = v > lanes ? v : lanes;
     }
-    for (int64_t lane = 0; lane < kLanes<T>; ++lane) top = std::max(top, lanes[lane]);
+    top = lane_max<T>(lanes);
   }
   for (; i < n; ++i) top = std::max(top, x[i]);
   return top;
