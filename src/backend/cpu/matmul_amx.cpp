@@ -23,7 +23,7 @@ constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 19;  // numbers
 constexpr int64_t kMostThinDepth = 256;            // of the second product of a sum
 constexpr int64_t kMostSmall = 256, kLong = 4096;  // a small result of long sums: cut by its depth
 // Rows that all columns of a chunk meet: fewer where A is deep or has to be transposed, so that
-// they and the next ones stay in the cache with the chunk.
+// they stay in the cache with the chunk.
 constexpr int64_t kRowPanel = 128, kDeepPanel = 64, kDeep = 1024;
 // In multiplications, as measured: packing a number, and waking threads.
 constexpr GridCosts kCosts{.a = 60, .b = 100, .threads = 3'000'000},
@@ -84,19 +84,6 @@ void prefetch(const C* block, int64_t stride, int64_t rows, int64_t columns) {
       __builtin_prefetch(block + i * stride + j, 1);
   }
 }
-
-// Rows of A that follow, as memory has them: each block asks for its share of them.
-struct Ahead {
-  const bf16* from = nullptr;
-  int64_t elements = 0, blocks = 1;
-
-  void ask() {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(bf16));
-    const int64_t share = pieces(elements, blocks * kLine) * kLine;
-    for (int64_t i = 0; i < share; i += kLine) __builtin_prefetch(from + i, 0, 2);
-    from += share;
-  }
-};
 
 // body(i, j, m, n) for the blocks of m x n sums, column by column of B.
 template <class Body>
@@ -222,13 +209,9 @@ class AmxProducts {
                       const Room& room, amx::Tiles& tiles) const {
     const auto* a = static_cast<const bf16*>(task.first.a);
     amx::Factors factors{chunk.k, {a + row * s_.k + chunk.p, s_.k}, room.packed};
-    Ahead ahead{};
     if (transposes_a()) {
       amx::transpose_a({a + chunk.p * s_.m + row, s_.m}, m, chunk.k, room.a, depth_);
       factors.a = {room.a, depth_};
-    } else {
-      ahead = {factors.a.data + m * s_.k, chunk.k == s_.k ? m * s_.k : 0,
-               pieces(m, kBlock) * pieces(chunk.n, kBlock)};
     }
     float* sums = room.sums + (row - task.row) * columns_;
     if (is_last(chunk)) {
@@ -236,7 +219,7 @@ class AmxProducts {
       if (k > 0) pad(static_cast<const bf16*>(task.second.a) + row * thin_.k, m, room.thin_a);
       const amx::Factors thin{k, {room.thin_a, k}, room.thin_b};
       store_panel(tiles, factors, k > 0 ? &thin : nullptr, chunk.p == 0 ? nullptr : sums, m,
-                  chunk.n, task.c, row * s_.n + chunk.column, ahead);
+                  chunk.n, task.c, row * s_.n + chunk.column);
     } else {
       const Store store_as = chunk.p == 0 ? Store::assign : Store::add;
       for_blocks(m, chunk.n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
@@ -248,20 +231,18 @@ class AmxProducts {
 
   // before: the sums of the chunks before, or null.
   void store_panel(amx::Tiles& tiles, const amx::Factors& factors, const amx::Factors* thin,
-                   const float* before, int64_t m, int64_t n, void* c, int64_t at,
-                   Ahead ahead) const {
+                   const float* before, int64_t m, int64_t n, void* c, int64_t at) const {
     const auto alpha = static_cast<float>(s_.alpha);
     const bool adds = s_.addend == Addend::result;
     if (s_.c_dtype == DType::bf16)
-      return store_blocks(tiles, factors, thin, before, m, n,
-                          Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds, s_.last_read},
-                          ahead);
+      return store_blocks(
+          tiles, factors, thin, before, m, n,
+          Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds, s_.last_read});
     const Result<float> result{static_cast<float*>(c) + at, s_.n, alpha, adds};
     if (before != nullptr || alpha != 1.0f || n % kTile != 0)
-      return store_blocks(tiles, factors, thin, before, m, n, result, ahead);
+      return store_blocks(tiles, factors, thin, before, m, n, result);
     for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
       float* to = result.data + i * s_.n + j;
-      ahead.ask();
       prefetch(to, s_.n, rows, columns);
       multiply_block(tiles, factors, thin, i, j, rows, columns, to, s_.n,
                      adds ? Store::add : Store::assign);
@@ -281,11 +262,9 @@ class AmxProducts {
   // c = alpha * (before + A B + A' B') (+ c)
   template <class C>
   void store_blocks(amx::Tiles& tiles, const amx::Factors& factors, const amx::Factors* thin,
-                    const float* before, int64_t m, int64_t n, const Result<C>& c,
-                    Ahead ahead) const {
+                    const float* before, int64_t m, int64_t n, const Result<C>& c) const {
     alignas(64) float sums[kBlock * kBlock];
     for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
-      ahead.ask();
       if (!c.streams()) prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
       if (before != nullptr) {
         for (int64_t row = 0; row < rows; ++row)
