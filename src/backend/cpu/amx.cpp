@@ -16,7 +16,6 @@ namespace mora::cpu::amx {
 
 namespace {
 
-typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
 typedef uint32_t AnyWords __attribute__((vector_size(64), aligned(2), may_alias));
 
 Words load_words(const void* from) {
@@ -24,10 +23,6 @@ Words load_words(const void* from) {
 }
 void store_words(void* to, Words words) {
   *static_cast<AnyWords*>(to) = words;
-}
-
-Words widen(const bf16* from) {
-  return __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words);
 }
 
 // Two rows of 16 halves as 16 pairs.
@@ -200,8 +195,7 @@ MORA_AMX inline void step(const bf16* a, int64_t a_bytes, const bf16* b, int64_t
 
 template <int kRows, int kColumns>
 MORA_AMX inline void steps(int64_t m, const Factors& f) {
-  const int64_t a_bytes = f.a.stride * static_cast<int64_t>(sizeof(bf16)),
-                b_column = packed_elements(f.k, kTile);
+  const int64_t a_bytes = f.a.stride * static_cast<int64_t>(sizeof(bf16)), b_column = f.column();
   int64_t p = 0;
   for (; p + kDepth <= f.k; p += kDepth)
     step<kRows, kColumns>(f.a.data + p, a_bytes, f.b + p * kTile, b_column);

@@ -6,6 +6,7 @@
 // Numbers below the normal ones count as zero.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "backend/cpu/block_gemm.hpp"
@@ -65,14 +66,16 @@ void pack_b(const Source& b, Transpose transposed, int64_t k, int64_t n, bf16* t
 // to[m, k] = a[k, m]^T, rows of `to` a multiple of kDepth apart and filled with zeros.
 void transpose_a(Rows a, int64_t m, int64_t k, bf16* to, int64_t to_stride);
 
-// a[m, k] rows of A and packed columns of B.
+// a[m, k] rows of A and packed columns of B, whose depth is k, or more where it is given.
 struct Factors {
   int64_t k;
   Rows a;
   const bf16* b;
+  int64_t packed_depth = 0;
 
-  Factors block(int64_t row, int64_t column) const {
-    return {k, {a.data + row * a.stride, a.stride}, b + packed_elements(k, column)};
+  int64_t column() const { return packed_elements(std::max(k, packed_depth), kTile); }
+  Factors block(int64_t row, int64_t first) const {
+    return {k, {a.data + row * a.stride, a.stride}, b + first / kTile * column(), packed_depth};
   }
 };
 

@@ -57,17 +57,23 @@ struct ForwardAmx {
     amx::Tiles tiles;
     for (int64_t s = start; s < end; s += kKeys) {
       const int64_t m = std::min(kKeys, end - s), keys = rounded_up(m, amx::kDepth);
-      amx::multiply(tiles, m, n, {head_dim, {view.kv_row(k, s, h), view.kv_width}, queries}, scores,
-                    kQueries, Store::assign);
+      // Queries of blocks in front of these keys see none of them.
+      const int64_t first = std::max<int64_t>(0, s - begin) / amx::kBlock * amx::kBlock;
+      amx::multiply(tiles, m, n - first,
+                    {head_dim,
+                     {view.kv_row(k, s, h), view.kv_width},
+                     queries + amx::packed_elements(head_dim, first)},
+                    scores + first, kQueries, Store::assign);
       hide(scores, s - begin, m, keys);
-      for (int64_t i = 0; i < n; i += amx::kTile) {
+      for (int64_t i = first; i < n; i += amx::kTile) {
         shrink_sums(sum + i, head_dim,
                     absorb(lanes[i / amx::kTile], scores + i, keys, view.scale,
                            weights + amx::packed_elements(keys, i)));
       }
       amx::transpose_a({view.kv_row(v, s, h), view.kv_width}, head_dim, m, values, kKeys);
-      amx::multiply(tiles, head_dim, n, {keys, {values, kKeys}, weights}, sum, kQueries,
-                    Store::add);
+      amx::multiply(tiles, head_dim, n - first,
+                    {keys, {values, kKeys}, weights + amx::packed_elements(keys, first)},
+                    sum + first, kQueries, Store::add);
     }
     for (int64_t i = 0; i < n; i += amx::kTile)
       write(begin + i, std::min(amx::kTile, n - i), h, lanes[i / amx::kTile], sum + i);

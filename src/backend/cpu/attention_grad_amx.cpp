@@ -109,12 +109,9 @@ struct BackwardAmx {
                     keys.dk + j * head_dim, head_dim, Store::add);
       amx::transpose_a({square.ds, kQueries}, x.n, rows, ds + j, kKeyBlock);
     }
-    // dq += dS k. Columns of the packed keys are as long as all of them.
-    for (int64_t d = 0; d < head_dim; d += amx::kTile) {
-      amx::multiply(tiles, x.n, amx::kTile,
-                    {m, {ds, kKeyBlock}, keys.packed + amx::packed_elements(keys.m, d)},
-                    dq_sums + d, head_dim, Store::add);
-    }
+    // dq += dS k
+    amx::multiply(tiles, x.n, head_dim, {m, {ds, kKeyBlock}, keys.packed, keys.m}, dq_sums,
+                  head_dim, Store::add);
   }
 
   // P = exp(scale * score - lse),  dS = scale * P * (dP - delta), of keys [s, s + m), transposed

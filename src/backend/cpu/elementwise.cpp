@@ -110,6 +110,8 @@ void swiglu(const KernelArgs& args) {
   const auto *g = ptr<const S>(args.in[0]), *u = ptr<const S>(args.in[1]);
   auto* y = ptr<S>(args.out[0]);
   each_vector<T>(args.out[0].elements(), [=](int64_t i, int64_t n) {
+    ask_ahead(g + i);
+    ask_ahead(u + i);
     const Vec<T> gate = load(g + i, n);
     store(y + i, gate * sigmoid(gate) * load(u + i, n), n);
   });
@@ -123,6 +125,9 @@ void swiglu_grad(const KernelArgs& args) {
              *dy = ptr<const S>(args.in[2]);
   auto *dg = ptr<S>(args.out[0]), *du = ptr<S>(args.out[1]);
   each_vector<T>(args.in[0].elements(), [=](int64_t i, int64_t n) {
+    ask_ahead(g + i);
+    ask_ahead(u + i);
+    ask_ahead(dy + i);
     const Vec<T> gate = load(g + i, n), up = load(u + i, n), d = load(dy + i, n), s = sigmoid(gate);
     if (du != nullptr) store(du + i, d * gate * s, n);
     if (dg != nullptr) store(dg + i, d * up * s * (T(1) + gate * (T(1) - s)), n);

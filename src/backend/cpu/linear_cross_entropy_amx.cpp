@@ -22,13 +22,11 @@ struct Places {
   size_t active, rows, statistics, sums, logits_w, dh_w, bytes;
 };
 
-// A token's logits so far, by the lane that they stand in.
+// A token's logits so far; total: of what is relative to the largest, in lanes.
 struct Statistics {
-  Vec<float> largest, total;
-  float target;
+  Vec<float> total;
+  float largest, target;
 };
-
-enum class Packed : uint8_t { logits, both };  // W for which products
 
 struct Loss {
   int64_t width, vocab;
@@ -39,7 +37,7 @@ struct Loss {
   int64_t tokens;         // how many
   const bf16* rows;       // h of these tokens
   Statistics* statistics;
-  float* sums;            // dh of these tokens
+  float* sums;            // softmax(z) W of these tokens but for their labels, or null
   bf16 *logits_w, *dh_w;  // packed W of a chunk: its transpose, and block by block as it is
 
   int64_t padded(int64_t n) const { return rounded_up(n, amx::kDepth); }
@@ -48,14 +46,14 @@ struct Loss {
     return {static_cast<const std::byte*>(w.data) + offset, w.dtype, width, 1.0f};
   }
 
-  // body(first column, columns, block) for the blocks of every chunk of W, after it was packed;
-  // panels of rows are tasks.
+  // body(tiles, first row, rows, first column, block) for the blocks of every chunk of W, after it
+  // was packed; panels of rows are tasks.
   template <class Body>
-  void for_chunks(Packed what, const Body& body) const {
+  void for_chunks(const Body& body) const {
     const int64_t panel = panel_rows(), panels = pieces(tokens, panel);
     for (int64_t begin = 0; begin < vocab; begin += kChunk) {
       const int64_t blocks = pieces(std::min(kChunk, vocab - begin), kColumns);
-      parallel_for(blocks, [&](int64_t i) { pack(begin + i * kColumns, i, what); });
+      parallel_for(blocks, [&](int64_t i) { pack(begin + i * kColumns, i); });
       parallel_for(panels, [&](int64_t p) {
         amx::Tiles tiles;
         for (int64_t i = 0; i < blocks; ++i)
@@ -73,10 +71,10 @@ struct Loss {
   }
   bf16* dh_block(int64_t i) const { return dh_w + amx::packed_elements(kColumns, width) * i; }
 
-  void pack(int64_t column, int64_t block, Packed what) const {
+  void pack(int64_t column, int64_t block) const {
     const int64_t n = columns_at(column);
     amx::pack_b(w_from(column), Transpose::yes, width, n, logits_block(block));
-    if (what == Packed::both) amx::pack_b(w_from(column), Transpose::no, n, width, dh_block(block));
+    if (sums != nullptr) amx::pack_b(w_from(column), Transpose::no, n, width, dh_block(block));
   }
 
   // Logits of rows [row, row + m) in rows of kColumns; columns behind the vocabulary are -infinity.
@@ -91,67 +89,69 @@ struct Loss {
   }
 
   void sum_up() const {
-    std::fill_n(statistics, tokens,
-                Statistics{Vec<float>{} - std::numeric_limits<float>::infinity(), {}, 0});
-    for_chunks(Packed::logits,
-               [&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column, int64_t block) {
-                 alignas(64) float z[kMostRows * kColumns];
-                 logits(tiles, row, m, column, block, z);
-                 for (int64_t i = 0; i < m; ++i)
-                   absorb(statistics[row + i], z + i * kColumns, labels[active[row + i]] - column);
-               });
-  }
-
-  // label: where the token's own stands, if it is among these.
-  static void absorb(Statistics& s, const float* z, int64_t label) {
-    Vec<float> top = s.largest;
-    for (int64_t j = 0; j < kColumns; j += kLanes<float>) {
-      const Vec<float> v = load(z + j);
-      top = v > top ? v : top;
-    }
-    // A lane that has seen no number yet has none to shrink, and none to add.
-    const auto seen = top > -std::numeric_limits<float>::infinity();
-    const Vec<float> from = seen ? top : Vec<float>{};
-    Vec<float> even{}, odd{};
-    for (int64_t j = 0; j < kColumns; j += 2 * kLanes<float>) {
-      even += exponential_of_negative(load(z + j) - from);
-      odd += exponential_of_negative(load(z + j + kLanes<float>) - from);
-    }
-    s.total = s.total * exponential_of_negative(s.largest - from) + (even + odd);
-    s.largest = top;
-    if (label >= 0 && label < kColumns) s.target = z[label];
-  }
-
-  // Of a token, over its lanes; nll is the difference to its own logit.
-  static float log_sum(const Statistics& s) {
-    float top = s.largest[0];
-    for (int64_t i = 1; i < kLanes<float>; ++i) top = std::max(top, s.largest[i]);
-    const Vec<float> total = s.total * exponential_of_negative(s.largest - top);
-    return top + std::log(lane_sum<float>(total));
-  }
-
-  void add_gradients() const {
-    std::fill_n(sums, tokens * width, 0.0f);
-    for_chunks(Packed::both, [&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column,
-                                 int64_t block) {
+    std::fill_n(statistics, tokens, Statistics{{}, -std::numeric_limits<float>::infinity(), 0});
+    if (sums != nullptr) std::fill_n(sums, tokens * width, 0.0f);
+    for_chunks([&](amx::Tiles& tiles, int64_t row, int64_t m, int64_t column, int64_t block) {
       alignas(64) float z[kMostRows * kColumns];
-      alignas(64) bf16 dz[kMostRows * kColumns];
+      alignas(64) bf16 p[kMostRows * kColumns];
       logits(tiles, row, m, column, block, z);
-      for (int64_t i = 0; i < m; ++i)
-        differentiate(row + i, column, z + i * kColumns, dz + i * kColumns);
-      amx::multiply(tiles, m, width, {padded(columns_at(column)), {dz, kColumns}, dh_block(block)},
+      for (int64_t i = 0; i < m; ++i) absorb(row + i, column, z + i * kColumns, p + i * kColumns);
+      if (sums == nullptr) return;
+      amx::multiply(tiles, m, width, {padded(columns_at(column)), {p, kColumns}, dh_block(block)},
                     sums + row * width, width, Store::add);
     });
   }
 
-  // dz = weight * (softmax(z) - [v = label]); statistics hold the log of the sum in `target`.
-  void differentiate(int64_t row, int64_t column, const float* z, bf16* dz) const {
-    const float shift = statistics[row].target, weight = weights[active[row]];
-    for (int64_t j = 0; j < kColumns; j += kLanes<float>)
-      store(dz + j, weight * exponential_of_negative(load(z + j) - shift));
+  // p = e^(z - the largest logit so far), which what was summed before shrinks to; that of the
+  // label is left out of p, as its factor is close to 1 and p is rounded.
+  void absorb(int64_t row, int64_t column, const float* z, bf16* p) const {
+    Statistics& s = statistics[row];
+    Vec<float> tops = load(z);
+    for (int64_t j = kLanes<float>; j < kColumns; j += kLanes<float>) {
+      const Vec<float> v = load(z + j);
+      tops = v > tops ? v : tops;
+    }
+    const float top = std::max(s.largest, lane_max<float>(tops));
+    if (top > s.largest) shrink(row, exponential(s.largest - top));
+    s.largest = top;
+    Vec<float> even{}, odd{};
+    for (int64_t j = 0; j < kColumns; j += 2 * kLanes<float>) {
+      const Vec<float> first = exponential_of_negative(load(z + j) - top),
+                       second = exponential_of_negative(load(z + j + kLanes<float>) - top);
+      store(p + j, first);
+      store(p + j + kLanes<float>, second);
+      even += first;
+      odd += second;
+    }
+    s.total += even + odd;
     const int64_t label = labels[active[row]] - column;
-    if (label >= 0 && label < columns_at(column))
-      dz[label] = bf16(weight * (exponential(z[label] - shift) - 1.0f));
+    if (label < 0 || label >= columns_at(column)) return;
+    s.target = z[label];
+    p[label] = bf16(0.0f);
+  }
+
+  void shrink(int64_t row, float factor) const {
+    statistics[row].total *= factor;
+    for (int64_t d = 0; sums != nullptr && d < width; d += kLanes<float>) {
+      float* sum = sums + row * width + d;
+      store(sum, factor * load(sum));
+    }
+  }
+
+  // Of a token: nll is the difference to its own logit.
+  static float log_sum(const Statistics& s) {
+    return s.largest + std::log(lane_sum<float>(s.total));
+  }
+
+  // dh of a token = weight * (softmax(z) W - W[label])
+  template <class W>
+  void differentiate(int64_t row, bf16* dh) const {
+    const Statistics& s = statistics[row];
+    const float weight = weights[active[row]], scale = weight / lane_sum<float>(s.total),
+                own = weight * (exponential(s.target - log_sum(s)) - 1.0f);
+    const W* label = static_cast<const W*>(w.data) + labels[active[row]] * width;
+    for (int64_t d = 0; d < width; d += kLanes<float>)
+      store(dh + d, scale * load(sums + row * width + d) + own * load(label + d));
   }
 };
 
@@ -206,7 +206,7 @@ void loss_amx(const KernelArgs& args, const void* state) {
                   .tokens = count,
                   .rows = rows,
                   .statistics = reinterpret_cast<Statistics*>(scratch + places.statistics),
-                  .sums = reinterpret_cast<float*>(scratch + places.sums),
+                  .sums = args.out[2] ? reinterpret_cast<float*>(scratch + places.sums) : nullptr,
                   .logits_w = reinterpret_cast<bf16*>(scratch + places.logits_w),
                   .dh_w = reinterpret_cast<bf16*>(scratch + places.dh_w)};
   loss.sum_up();
@@ -214,21 +214,20 @@ void loss_amx(const KernelArgs& args, const void* state) {
   if (nll != nullptr) std::fill_n(nll, tokens, 0.0f);
   double total = 0;
   for (int64_t i = 0; i < count; ++i) {
-    Statistics& s = loss.statistics[i];
-    const float log_sum = Loss::log_sum(s), own = log_sum - s.target;
+    const Statistics& s = loss.statistics[i];
+    const float own = Loss::log_sum(s) - s.target;
     if (nll != nullptr) nll[active[i]] = own;
     total += static_cast<double>(weights[active[i]]) * static_cast<double>(own);
-    s.target = log_sum;
   }
   if (args.out[0]) ptr<float>(args.out[0])[0] = static_cast<float>(total);
   auto* dh = ptr<bf16>(args.out[2]);
   if (dh == nullptr) return;
-  loss.add_gradients();
   std::fill_n(dh, tokens * width, bf16(0.0f));
   parallel_pieces(count, rows_per_piece(width), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      for (int64_t d = 0; d < width; d += kLanes<float>)
-        store(dh + active[i] * width + d, load(loss.sums + i * width + d));
+      bf16* to = dh + active[i] * width;
+      loss.w.dtype == DType::bf16 ? loss.differentiate<bf16>(i, to)
+                                  : loss.differentiate<float>(i, to);
     }
   });
 }

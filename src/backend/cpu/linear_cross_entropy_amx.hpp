@@ -1,6 +1,7 @@
 // The loss of linear_cross_entropy.cpp over bf16 by AMX, where nobody reads dW. Logits never leave
-// the cache: they are made twice, block by block of the vocabulary, first for the softmax's sums and
-// then for dz, which is multiplied at once. Tokens without weight are not computed at all.
+// the cache and are made once: as attention sums values, block by block of the vocabulary, dh sums
+// rows of W by weights that are relative to the largest logit so far. Tokens without weight are not
+// computed at all.
 #pragma once
 
 #include "backend/cpu/kernels.hpp"

@@ -1,9 +1,11 @@
-// Products of bf16 by AMX. B is packed in chunks that stay in the cache, by all threads; then tasks
-// multiply panels of rows with panels of columns, each block of sums to its end over the chunk's
-// depth. Deeper products add chunk to chunk, in f32 also where C is bf16.
+// Products of bf16 by AMX. The result is cut into as many tasks as end first; a task packs chunks
+// of its B that stay in the cache and multiplies them with panels of its rows of A, each block of
+// sums to its end over the chunk's depth. Deeper products add chunk to chunk, in f32 also where C
+// is bf16.
 #include <algorithm>
 
 #include "backend/cpu/amx.hpp"
+#include "backend/cpu/grid.hpp"
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/product.hpp"
 #include "backend/cpu/simd.hpp"
@@ -17,11 +19,15 @@ namespace {
 using amx::kBlock;
 using amx::kTile;
 
-constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 21;  // numbers of a chunk of B
+constexpr int64_t kMostDepth = 2048, kMostPacked = int64_t{1} << 19;  // numbers of a chunk of B
 constexpr int64_t kMostThinDepth = 256;            // of the second product of a sum
 constexpr int64_t kMostSmall = 256, kLong = 4096;  // a small result of long sums: cut by its depth
-constexpr int64_t kRowPanel = 128, kColumnPanel = 256;
-constexpr int64_t kTransposedPanel = 64;  // rows where A has to be transposed
+// Rows that all columns of a chunk meet: fewer where A is deep or has to be transposed, so that
+// they stay in the cache with the chunk.
+constexpr int64_t kRowPanel = 128, kDeepPanel = 64, kDeep = 1024;
+// In multiplications, as measured: packing a number, and waking threads.
+constexpr GridCosts kCosts{.a = 60, .b = 100, .threads = 3'000'000},
+    kTransposing{.a = 160, .b = 100, .threads = 3'000'000};
 
 // Part of C, which starts at its first number.
 template <class C>
@@ -94,128 +100,133 @@ class AmxProducts {
   // second: null, or of little depth.
   AmxProducts(const ProductShape& s, const ProductShape* second)
       : s_(s),
-        rows_(s.ta == Transpose::yes ? kTransposedPanel : kRowPanel),
+        rows_(transposes_a() || s.k > kDeep ? kDeepPanel : kRowPanel),
         depth_(piece(s.k, kMostDepth, amx::kDepth)),
-        columns_(piece(s.n, std::max(kMostPacked / depth_, kColumnPanel), kColumnPanel)) {
+        grid_(make_grid(s.m, s.k, s.n, {kBlock, kBlock}, transposes_a() ? kTransposing : kCosts)),
+        columns_(piece(grid_.columns, std::max(kMostPacked / depth_, kBlock), kBlock)) {
     if (second != nullptr) thin_ = *second;
-    sums_stride_ = std::min(columns_, rounded_up(s.n, kTile));
-    packed_bytes_ = scratch_room(amx::packed_elements(depth_, sums_stride_), DType::bf16);
-    if (second != nullptr) {
-      thin_b_bytes_ = scratch_room(amx::packed_elements(thin_.k, sums_stride_), DType::bf16);
-      thin_a_bytes_ = scratch_room(s.m * thin_stride(), DType::bf16);
-    }
-    if (s.k > depth_) sums_bytes_ = scratch_room(s.m * sums_stride_, DType::f32);
-    if (transposes_a()) slot_bytes_ = scratch_room(rows_ * depth_, DType::bf16);
+    tasks_ = pieces(s.m, grid_.rows) * pieces(s.n, grid_.columns);
+    slots_ = std::min<int64_t>(tasks_, thread_count());
+    packed_bytes_ = scratch_room(amx::packed_elements(depth_, columns_), DType::bf16);
+    thin_b_bytes_ = scratch_room(amx::packed_elements(thin_.k, columns_), DType::bf16);
+    thin_a_bytes_ = scratch_room(kRowPanel * thin_stride(), DType::bf16);
+    if (transposes_a()) a_bytes_ = scratch_room(rows_ * depth_, DType::bf16);
+    if (s.k > depth_) sums_bytes_ = scratch_room(grid_.rows * columns_, DType::f32);
   }
 
-  size_t scratch_bytes() const {
-    return packed_bytes_ + thin_b_bytes_ + thin_a_bytes_ + sums_bytes_ +
-           slot_bytes_ * static_cast<size_t>(slots_);
-  }
+  size_t scratch_bytes() const { return slot_bytes() * static_cast<size_t>(slots_); }
 
   void run(const ProductOperands& first, const ProductOperands& second, void* c,
            void* scratch) const {
-    const Places places = places_in(scratch);
-    if (thin_.k > 0) pad(static_cast<const bf16*>(second.a), places.thin_a);
-    for (int64_t column = 0; column < s_.n; column += columns_) {
-      const int64_t n = std::min(columns_, s_.n - column);
-      for (int64_t p = 0; p < s_.k; p += depth_) {
-        const Chunk chunk{column, n, p, std::min(depth_, s_.k - p)};
-        pack(s_, first.b, 1.0f, chunk, places.packed);
-        if (thin_.k > 0 && is_last(chunk)) {
-          const auto scale = static_cast<float>(thin_.alpha / s_.alpha);
-          pack(thin_, second.b, scale, {column, n, 0, thin_.k}, places.thin_b);
-        }
-        multiply(chunk, first, c, places);
-      }
-    }
+    const int64_t across = pieces(s_.n, grid_.columns);
+    auto run_one = [&](int64_t i, int64_t slot) {
+      const int64_t row = i / across * grid_.rows, column = i % across * grid_.columns;
+      const Task task{first,
+                      second,
+                      c,
+                      row,
+                      std::min(row + grid_.rows, s_.m),
+                      column,
+                      std::min(column + grid_.columns, s_.n)};
+      run_task(task, room_in(static_cast<std::byte*>(scratch) +
+                             static_cast<size_t>(slot) * slot_bytes()));
+    };
+    if (tasks_ == 1) return run_one(0, 0);
+    for_panels(tasks_, slots_, run_one);
   }
 
  private:
+  struct Task {
+    ProductOperands first, second;
+    void* c;
+    int64_t row, end_row, column, end_column;
+  };
   // Of B: columns [column, column + n) over the depth [p, p + k).
   struct Chunk {
     int64_t column, n, p, k;
   };
-  // In scratch memory: packed columns of both B, the second A in whole tiles of depth, sums of the
-  // chunks before, transposed A of a slot.
-  struct Places {
-    bf16 *packed, *thin_b, *thin_a;
+  // In scratch memory: packed columns of both B; of a panel the second A in whole tiles of depth,
+  // and the transposed A; of a task the sums of the chunks before.
+  struct Room {
+    bf16 *packed, *thin_b, *thin_a, *a;
     float* sums;
-    std::byte* slots;
   };
 
-  Places places_in(void* scratch) const {
-    auto* at = static_cast<std::byte*>(scratch);
+  size_t slot_bytes() const {
+    return packed_bytes_ + thin_b_bytes_ + thin_a_bytes_ + a_bytes_ + sums_bytes_;
+  }
+  Room room_in(std::byte* at) const {
     auto* thin_b = at + packed_bytes_;
     auto* thin_a = thin_b + thin_b_bytes_;
-    auto* sums = thin_a + thin_a_bytes_;
+    auto* a = thin_a + thin_a_bytes_;
     return {reinterpret_cast<bf16*>(at), reinterpret_cast<bf16*>(thin_b),
-            reinterpret_cast<bf16*>(thin_a), reinterpret_cast<float*>(sums), sums + sums_bytes_};
+            reinterpret_cast<bf16*>(thin_a), reinterpret_cast<bf16*>(a),
+            reinterpret_cast<float*>(a + a_bytes_)};
   }
   int64_t thin_stride() const { return rounded_up(thin_.k, amx::kDepth); }
-
-  // Rows of the second A among zeros, once instead of in every block.
-  void pad(const bf16* a, bf16* to) const {
-    parallel_pieces(s_.m, kRowPanel, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        bf16* row = to + i * thin_stride();
-        std::copy_n(a + i * thin_.k, thin_.k, row);
-        std::fill(row + thin_.k, row + thin_stride(), bf16(0.0f));
-      }
-    });
-  }
-
   bool transposes_a() const { return s_.ta == Transpose::yes; }
   bool is_last(const Chunk& chunk) const { return chunk.p + chunk.k == s_.k; }
+
+  void run_task(const Task& task, const Room& room) const {
+    amx::Tiles tiles;
+    for (int64_t j = task.column; j < task.end_column; j += columns_) {
+      const int64_t n = std::min(columns_, task.end_column - j);
+      for (int64_t p = 0; p < s_.k; p += depth_)
+        run_chunk(task, {j, n, p, std::min(depth_, s_.k - p)}, room, tiles);
+    }
+  }
+
+  void run_chunk(const Task& task, const Chunk& chunk, const Room& room, amx::Tiles& tiles) const {
+    pack(s_, task.first.b, 1.0f, chunk, room.packed);
+    if (thin_.k > 0 && is_last(chunk)) {
+      const auto scale = static_cast<float>(thin_.alpha / s_.alpha);
+      pack(thin_, task.second.b, scale, {chunk.column, chunk.n, 0, thin_.k}, room.thin_b);
+    }
+    for (int64_t row = task.row; row < task.end_row; row += rows_)
+      multiply_panel(task, chunk, row, std::min(rows_, task.end_row - row), room, tiles);
+  }
 
   static void pack(const ProductShape& s, const void* b, float scale, const Chunk& chunk,
                    bf16* packed) {
     const bool tb = s.tb == Transpose::yes;
-    const int64_t stride = tb ? s.k : s.n;
-    parallel_pieces(chunk.n, 4 * kTile, [&](int64_t begin, int64_t end) {
-      const int64_t column = chunk.column + begin,
-                    first = tb ? column * stride + chunk.p : chunk.p * stride + column;
-      const auto* from =
-          static_cast<const std::byte*>(b) + static_cast<size_t>(first) * size_of(s.b_dtype);
-      amx::pack_b({from, s.b_dtype, stride, scale}, s.tb, chunk.k, end - begin,
-                  packed + amx::packed_elements(chunk.k, begin));
-    });
+    const int64_t stride = tb ? s.k : s.n,
+                  first = tb ? chunk.column * stride + chunk.p : chunk.p * stride + chunk.column;
+    const auto* from =
+        static_cast<const std::byte*>(b) + static_cast<size_t>(first) * size_of(s.b_dtype);
+    amx::pack_b({from, s.b_dtype, stride, scale}, s.tb, chunk.k, chunk.n, packed);
   }
 
-  void multiply(const Chunk& chunk, const ProductOperands& first, void* c,
-                const Places& places) const {
-    // Panels of A that have to be transposed meet all columns at once.
-    const int64_t width = transposes_a() ? chunk.n : kColumnPanel;
-    const int64_t across = pieces(chunk.n, width), down = pieces(s_.m, rows_);
-    for_panels(down * across, slots_, [&](int64_t task, int64_t slot) {
-      const int64_t row = task / across * rows_, column = task % across * width,
-                    m = std::min(rows_, s_.m - row), n = std::min(width, chunk.n - column);
-      const auto* a = static_cast<const bf16*>(first.a);
-      amx::Factors factors{chunk.k,
-                           {a + row * s_.k + chunk.p, s_.k},
-                           places.packed + amx::packed_elements(chunk.k, column)};
-      if (transposes_a()) {
-        auto* room =
-            reinterpret_cast<bf16*>(places.slots + static_cast<size_t>(slot) * slot_bytes_);
-        amx::transpose_a({a + chunk.p * s_.m + row, s_.m}, m, chunk.k, room, depth_);
-        factors.a = {room, depth_};
-      }
-      amx::Tiles tiles;
-      float* sums = places.sums + row * sums_stride_ + column;
-      if (is_last(chunk)) {
-        const int64_t k = thin_stride();
-        const amx::Factors thin{
-            k, {places.thin_a + row * k, k}, places.thin_b + amx::packed_elements(k, column)};
-        store_panel(tiles, factors, thin_.k > 0 ? &thin : nullptr, chunk.p == 0 ? nullptr : sums, m,
-                    n, c, row * s_.n + chunk.column + column);
-      } else {
-        const Store store_as = chunk.p == 0 ? Store::assign : Store::add;
-        for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
-          amx::multiply_block(tiles, rows, columns, factors.block(i, j), nullptr,
-                              sums + i * sums_stride_ + j, sums_stride_, store_as);
-        });
-      }
-    });
+  // Rows of the second A among zeros, once instead of in every block.
+  void pad(const bf16* a, int64_t rows, bf16* to) const {
+    for (int64_t i = 0; i < rows; ++i) {
+      bf16* row = to + i * thin_stride();
+      std::copy_n(a + i * thin_.k, thin_.k, row);
+      std::fill(row + thin_.k, row + thin_stride(), bf16(0.0f));
+    }
+  }
+
+  void multiply_panel(const Task& task, const Chunk& chunk, int64_t row, int64_t m,
+                      const Room& room, amx::Tiles& tiles) const {
+    const auto* a = static_cast<const bf16*>(task.first.a);
+    amx::Factors factors{chunk.k, {a + row * s_.k + chunk.p, s_.k}, room.packed};
+    if (transposes_a()) {
+      amx::transpose_a({a + chunk.p * s_.m + row, s_.m}, m, chunk.k, room.a, depth_);
+      factors.a = {room.a, depth_};
+    }
+    float* sums = room.sums + (row - task.row) * columns_;
+    if (is_last(chunk)) {
+      const int64_t k = thin_stride();
+      if (k > 0) pad(static_cast<const bf16*>(task.second.a) + row * thin_.k, m, room.thin_a);
+      const amx::Factors thin{k, {room.thin_a, k}, room.thin_b};
+      store_panel(tiles, factors, k > 0 ? &thin : nullptr, chunk.p == 0 ? nullptr : sums, m,
+                  chunk.n, task.c, row * s_.n + chunk.column);
+    } else {
+      const Store store_as = chunk.p == 0 ? Store::assign : Store::add;
+      for_blocks(m, chunk.n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
+        amx::multiply_block(tiles, rows, columns, factors.block(i, j), nullptr,
+                            sums + i * columns_ + j, columns_, store_as);
+      });
+    }
   }
 
   // before: the sums of the chunks before, or null.
@@ -257,7 +268,7 @@ class AmxProducts {
       if (!c.streams()) prefetch(c.data + i * c.stride + j, c.stride, rows, columns);
       if (before != nullptr) {
         for (int64_t row = 0; row < rows; ++row)
-          std::copy_n(before + (i + row) * sums_stride_ + j, rounded_up(columns, kTile),
+          std::copy_n(before + (i + row) * columns_ + j, rounded_up(columns, kTile),
                       sums + row * kBlock);
       }
       multiply_block(tiles, factors, thin, i, j, rows, columns, sums, kBlock,
@@ -269,9 +280,10 @@ class AmxProducts {
 
   ProductShape s_;
   ProductShape thin_{.m = 0, .k = 0, .n = 0};  // the second product, if k > 0
-  int64_t rows_, depth_, columns_, sums_stride_ = 0;
-  size_t packed_bytes_ = 0, thin_b_bytes_ = 0, thin_a_bytes_ = 0, sums_bytes_ = 0, slot_bytes_ = 0;
-  int64_t slots_ = thread_count();
+  int64_t rows_, depth_;
+  Grid grid_;
+  int64_t columns_, tasks_ = 0, slots_ = 0;
+  size_t packed_bytes_ = 0, thin_b_bytes_ = 0, thin_a_bytes_ = 0, a_bytes_ = 0, sums_bytes_ = 0;
 };
 
 class AmxProduct final : public Product {

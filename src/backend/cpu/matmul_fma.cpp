@@ -1,14 +1,14 @@
-// Products of f32 by fma.hpp. The result is cut into as many tasks as end first; a task packs chunks
-// of its B that stay in the cache and multiplies them with its rows of A. The sum of two products
-// is one product whose depth is that of the first and then of the second.
+// Products of f32 by fma.hpp. The result is cut into as many tasks as end first; a task packs
+// chunks of its B that stay in the cache and multiplies them with its rows of A. The sum of two
+// products is one product whose depth is that of the first and then of the second.
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "backend/cpu/fma.hpp"
+#include "backend/cpu/grid.hpp"
 #include "backend/cpu/kernels.hpp"
 #include "backend/cpu/pieces.hpp"
 #include "backend/cpu/product.hpp"
@@ -24,6 +24,8 @@ using fma::kRowStride;
 
 constexpr int64_t kMostPacked = int64_t{1} << 18;  // numbers of a chunk of B
 constexpr int64_t kDepthStep = 16;
+// In multiplications, as measured: packing a number, and waking threads.
+constexpr GridCosts kCosts{.a = 9, .b = 20, .threads = 300'000};
 // Where A is stored as its transpose: the rows that are packed at once, many, so that long pieces
 // of memory are read, and the most of its depth.
 constexpr int64_t kTransposedPanel = 24 * kRows;
@@ -36,31 +38,6 @@ fma::Source source(const void* data, DType dtype, int64_t stride, int64_t elemen
           dtype, stride};
 }
 
-// Rows and columns of C that are one task.
-struct Grid {
-  int64_t rows, columns;
-};
-
-// The grid whose tasks end first. Each task packs what it reads, so that no thread waits for
-// another or fetches what another has just written; few large ones pack least.
-Grid make_grid(int64_t m, int64_t k, int64_t n) {
-  // In multiplications, as measured: packing a number, and waking threads.
-  constexpr int64_t kCostOfA = 9, kCostOfB = 20, kCostOfThreads = 300'000;
-  const int64_t threads = thread_count();
-  Grid best{m, n};
-  int64_t least = std::numeric_limits<int64_t>::max();
-  for (int64_t across = 1; across <= threads; ++across) {
-    for (int64_t down = 1; down <= pieces(2 * threads, across); ++down) {
-      const Grid grid{piece(m, pieces(m, down), kRows), piece(n, pieces(n, across), kColumns)};
-      const int64_t tasks = pieces(m, grid.rows) * pieces(n, grid.columns),
-                    task = k * (grid.rows * (grid.columns + kCostOfA) + grid.columns * kCostOfB),
-                    cost = pieces(tasks, threads) * task + (tasks > 1 ? kCostOfThreads : 0);
-      if (cost < least) best = grid, least = cost;
-    }
-  }
-  return best;
-}
-
 using Operands = std::span<const ProductOperands>;
 
 class FmaProducts {
@@ -71,7 +48,7 @@ class FmaProducts {
     for (const ProductShape& term : terms_) k_ += term.k;
     depth_ = piece(k_, most_depth(), kDepthStep);
     const int64_t m = terms_[0].m, n = terms_[0].n;
-    grid_ = make_grid(m, k_, n);
+    grid_ = make_grid(m, k_, n, {kRows, kColumns}, kCosts);
     tasks_ = pieces(m, grid_.rows) * pieces(n, grid_.columns);
     slots_ = std::min<int64_t>(tasks_, thread_count());
     columns_ = piece(grid_.columns, std::max(kMostPacked / depth_, kColumns), kColumns);

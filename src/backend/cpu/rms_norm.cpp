@@ -25,7 +25,10 @@ void norm_rows(const KernelArgs& args) {
       if (rstd != nullptr) rstd[t] = r;
       if (y == nullptr) continue;
       Y* out = y + t * width;
-      for (int64_t d = 0; d < width; ++d) out[d] = value_as<Y>(row[d] * r * w[d]);
+      int64_t d = 0;
+      for (; d + kLanes<T> <= width; d += kLanes<T>)
+        store(out + d, load(row + d) * r * load(w + d));
+      for (; d < width; ++d) out[d] = value_as<Y>(row[d] * r * w[d]);
     }
   });
 }
@@ -79,7 +82,10 @@ void norm_gradient(const KernelArgs& args) {
         for (; d < width; ++d) product += value_as<T>(dr[d]) * w[d] * xr[d];
         const T c = r * r * product / static_cast<T>(width);
         T* out = dx + t * width;
-        for (int64_t i = 0; i < width; ++i) out[i] = r * (value_as<T>(dr[i]) * w[i] - xr[i] * c);
+        int64_t i = 0;
+        for (; i + kLanes<T> <= width; i += kLanes<T>)
+          store(out + i, r * (load(dr + i) * load(w + i) - load(xr + i) * c));
+        for (; i < width; ++i) out[i] = r * (value_as<T>(dr[i]) * w[i] - xr[i] * c);
       }
       if (sum != nullptr) {
         for (int64_t i = 0; i < width; ++i) sum[i] += value_as<T>(dr[i]) * xr[i] * r;

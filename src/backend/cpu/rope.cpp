@@ -2,6 +2,7 @@
 //   y[i]       = x[i] * cos[i] - x[i + K/2] * sin[i]
 //   y[i + K/2] = x[i + K/2] * cos[i] + x[i] * sin[i]        (backward: sin -> -sin)
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/simd.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
@@ -23,8 +24,14 @@ void rope(const KernelArgs& args) {
       for (int64_t h = 0; h < attrs.heads; ++h) {
         const S* from = x + t * width + h * head_dim;
         S* to = y + t * width + h * head_dim;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < half; ++i) {
+        int64_t i = 0;
+        for (; i + kLanes<T> <= half; i += kLanes<T>) {
+          const Vec<T> a = load(from + i), b = load(from + i + half), c = load(cosine + i),
+                       s = sign * load(sine + i);
+          store(to + i, a * c - b * s);
+          store(to + i + half, b * c + a * s);
+        }
+        for (; i < half; ++i) {
           const T a = value_as<T>(from[i]), b = value_as<T>(from[i + half]), s = sign * sine[i];
           to[i] = value_as<S>(a * cosine[i] - b * s);
           to[i + half] = value_as<S>(b * cosine[i] + a * s);

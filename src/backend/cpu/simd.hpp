@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -40,10 +41,21 @@ inline void store(T* p, Vec<T> v) {
   *reinterpret_cast<Vec<T>*>(p) = v;
 }
 
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+
+// The bits of 16 numbers as words.
+inline Words widen(const bf16* p) {
+#if defined(__AVX512F__)  // gcc converts half by half, and warns of it without a mask
+  const __m512i words =
+      _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return reinterpret_cast<const Words&>(words);
+#else
+  typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words);
+#endif
+}
 inline Vec<float> load(const bf16* p) {
-  typedef uint16_t Half __attribute__((vector_size(32), aligned(2), may_alias));
-  typedef uint32_t Word __attribute__((vector_size(64)));
-  const Word wide = __builtin_convertvector(*reinterpret_cast<const Half*>(p), Word) << 16;
+  const Words wide = widen(p) << 16;
   return reinterpret_cast<const Vec<float>&>(wide);
 }
 
@@ -87,6 +99,14 @@ inline void store(S* p, Vec<Working<S>> v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = value_as<S>(v[i]);
 }
 
+// Asks for what a loop over memory reads some lines from now: the processor's own asking ends with
+// each page.
+template <class S>
+inline void ask_ahead(const S* p) {
+  constexpr int64_t kBytes = 1024;
+  __builtin_prefetch(reinterpret_cast<const std::byte*>(p) + kBytes);
+}
+
 // Sum of the lanes as a fixed tree.
 template <class T>
 inline T lane_sum(Vec<T> v) {
@@ -94,6 +114,16 @@ inline T lane_sum(Vec<T> v) {
   store(lanes, v);
   for (int64_t half = kLanes<T> / 2; half > 0; half /= 2) {
     for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+template <class T>
+inline T lane_max(Vec<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] = std::max(lanes[i], lanes[i + half]);
   }
   return lanes[0];
 }
@@ -109,7 +139,7 @@ inline T largest(const T* x, int64_t n) {
       const Vec<T> v = load(x + i);
       lanes = v > lanes ? v : lanes;
     }
-    for (int64_t lane = 0; lane < kLanes<T>; ++lane) top = std::max(top, lanes[lane]);
+    top = lane_max<T>(lanes);
   }
   for (; i < n; ++i) top = std::max(top, x[i]);
   return top;
@@ -162,8 +192,6 @@ inline float exponential(float x) {
 inline double exponential(double x) {
   return std::exp(x);
 }
-
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
 
 // The same for lanes of x <= 0, as a softmax has them.
 inline Vec<float> exponential_of_negative(Vec<float> x) {
