@@ -1,5 +1,5 @@
-// Ways to run the threads of a block that must not show in any result: on a device there is but its
-// own, the emulator has several.
+// The order in which the threads of a block run, which must not show in any result: on a device
+// there is but its own, the emulator has several.
 #pragma once
 
 #ifdef MORA_EMULATED_CUDA
@@ -8,16 +8,18 @@
 
 namespace mora::testing {
 
-template <class Check>
-void in_any_order(const Check& check) {
+// Each call another order.
+template <class Run>
+void run_in_another_order(const Run& run) {
 #ifdef MORA_EMULATED_CUDA
-  for (const auto order :
-       {emulated::Order::backward, emulated::Order::shuffled, emulated::Order::forward}) {
-    emulated::set_order(order);
-    check();
-  }
+  using emulated::Order;
+  static int calls = 0;
+  constexpr Order kOrders[] = {Order::forward, Order::backward, Order::shuffled};
+  emulated::set_order(kOrders[calls++ % 3]);
+  run();
+  emulated::set_order(Order::forward);
 #else
-  check();
+  run();
 #endif
 }
 
