@@ -2,7 +2,7 @@
 // same numbers as elsewhere, from every operation.
 #include <doctest/doctest.h>
 
-#include "device_under_test.hpp"
+#include "backend_under_test.hpp"
 #include "op_harness.hpp"
 #include "worse.hpp"
 
@@ -30,8 +30,7 @@ class UnalignedInputs {
 };
 
 void check_unaligned(OpId id) {
-  const DeviceUnderTest device;
-  if (!device) return;
+  const auto device = backend_under_test();
   for (const OpCase& c : op_cases()) {
     if (c.op != id) continue;
     Graph elsewhere, graph;
