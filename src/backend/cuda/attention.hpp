@@ -37,10 +37,9 @@ constexpr int kPack = 16 / sizeof(T);
 template <class S>
 struct HeadRows {
   S* data;
-  int64_t stride;
-  int tokens, head_dim;
+  int stride, tokens, head_dim;
 
-  __device__ S* row(int t) const { return data + t * stride; }
+  __device__ S* row(int t) const { return data + int64_t{t} * stride; }
 };
 
 enum class Access : uint8_t { elements, packs };  // packs: rows begin and end at 16 bytes
@@ -53,11 +52,11 @@ struct AttentionShape {
   __device__ int group() const { return heads / kv_heads; }
   template <class S>
   __device__ HeadRows<S> head(S* x, int h) const {
-    return {x + int64_t{h} * head_dim, int64_t{heads} * head_dim, tokens, head_dim};
+    return {x + int64_t{h} * head_dim, heads * head_dim, tokens, head_dim};
   }
   template <class S>
   __device__ HeadRows<S> kv_head(S* x, int kv) const {
-    return {x + int64_t{kv} * head_dim, int64_t{kv_heads} * head_dim, tokens, head_dim};
+    return {x + int64_t{kv} * head_dim, kv_heads * head_dim, tokens, head_dim};
   }
 };
 

@@ -14,8 +14,8 @@ struct AttentionTile {
   static constexpr int kSide = 16, kThreads = kSide * kSide;
   static constexpr int kRows = (sizeof(T) == 8 ? 32 : 64) / (D > 128 ? 2 : 1);
   static constexpr int kOwn = kRows / kSide, kDims = D / kSide, kN = kPack<T>;
-  static constexpr int kResident =
-      D <= 64 && sizeof(T) == 4 ? 2 : 1;  // blocks that share a multiprocessor
+  // Blocks of the forward kernel that share a multiprocessor.
+  static constexpr int kResident = D <= 64 && sizeof(T) == 4 ? 2 : 1;
   // Neighbouring rows begin in different banks.
   static constexpr int kStride = D + kN, kScoreStride = kRows + kN;
   static constexpr int kElements = kRows * kStride, kScoreElements = kRows * kScoreStride;
