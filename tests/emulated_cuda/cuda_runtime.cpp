@@ -30,6 +30,7 @@ struct Fiber {
   std::unique_ptr<std::byte[]> stack;
   uint3 thread{};
   Waits waits = Waits::no;
+  size_t gathered = 0;  // how often, in this block
 };
 
 [[noreturn]] void die(const char* what) {
@@ -45,7 +46,8 @@ struct Block {
   const std::function<void()>* kernel = nullptr;
   std::vector<size_t> order;
   alignas(64) unsigned char shared[kMostShared];
-  std::array<std::array<std::byte, 64 * kWarpLanes>, 32> exchanged;  // by warp
+  // By warp, two in turn: what is given next must not overwrite what others have yet to read.
+  std::array<std::array<std::array<std::byte, 64 * kWarpLanes>, 2>, 32> exchanged;
 } running;
 
 Order chosen_order = Order::forward;
@@ -79,6 +81,7 @@ void prepare_fibers(dim3 threads) {
     running.fibers[i]->thread = {n % threads.x, n / threads.x % threads.y,
                                  n / threads.x / threads.y};
     running.fibers[i]->waits = Waits::no;
+    running.fibers[i]->gathered = 0;
   }
   running.order.resize(running.count);
   std::iota(running.order.begin(), running.order.end(), size_t{0});
@@ -141,12 +144,13 @@ int lane() {
 
 void gather(const void* given, void* all, size_t bytes) {
   if (bytes > 64) die("a lane gives more than 64 bytes");
-  auto& room = running.exchanged[running.current / kWarpLanes];
+  auto& room =
+      running
+          .exchanged[running.current / kWarpLanes][running.fibers[running.current]->gathered++ % 2];
   const auto own = static_cast<size_t>(lane());
   std::memcpy(room.data() + own * bytes, given, bytes);
   warp_barrier();
   std::memcpy(all, room.data(), bytes * kWarpLanes);
-  warp_barrier();
 }
 
 void exchange(const void* given, void* got, size_t bytes, int from) {
