@@ -72,10 +72,10 @@ void check_base_hash(const fs::path& adapter) {
 
 void check_uuid_folder(const fs::path& run, const Json& summary) {
   check_uuid_metrics(lines_of(run / "metrics.jsonl"));
-  check_keys(summary,
-             {"task", "method", "operator", "rank", "trainable_parameters", "steps", "loss",
-              "samples", "character_accuracy", "exact_match", "seconds", "train_seconds", "tokens",
-              "tokens_per_second", "planned_memory_bytes", "peak_memory_bytes", "threads"});
+  check_keys(summary, {"task", "method", "operator", "rank", "trainable_parameters", "steps",
+                       "loss", "samples", "character_accuracy", "exact_match", "seconds",
+                       "train_seconds", "tokens", "tokens_per_second", "planned_memory_bytes",
+                       "peak_memory_bytes", "threads", "device"});
   CHECK(summary.at("steps") == 6);
   CHECK(summary.at("samples") == 6);
   CHECK(summary.at("rank") == 4);

@@ -383,7 +383,7 @@ TEST_CASE("the documentation lists every field, with default, range and conditio
     CHECK_MESSAGE(text.find(row) != std::string::npos, row);
   }
   CHECK(text.find("(only with method \"mora\" and operator \"sharing\") |") != std::string::npos);
-  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 8 + 91);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2 + 8 + 92);
 }
 
 TEST_SUITE_END();

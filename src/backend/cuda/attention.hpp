@@ -37,27 +37,26 @@ constexpr int kPack = 16 / sizeof(T);
 template <class S>
 struct HeadRows {
   S* data;
-  int64_t stride;
-  int tokens, head_dim;
+  int stride, tokens, head_dim;
 
-  __device__ S* row(int t) const { return data + t * stride; }
+  __device__ S* row(int t) const { return data + int64_t{t} * stride; }
 };
 
-enum class Access : uint8_t { elements, packs };  // packs: rows begin and end at 16 bytes
+enum class RowAccess : uint8_t { elements, packs };  // packs: rows begin and end at 16 bytes
 
 struct AttentionShape {
   int tokens, heads, kv_heads, head_dim;
-  Access access;
+  RowAccess access;
   double scale;
 
   __device__ int group() const { return heads / kv_heads; }
   template <class S>
   __device__ HeadRows<S> head(S* x, int h) const {
-    return {x + int64_t{h} * head_dim, int64_t{heads} * head_dim, tokens, head_dim};
+    return {x + int64_t{h} * head_dim, heads * head_dim, tokens, head_dim};
   }
   template <class S>
   __device__ HeadRows<S> kv_head(S* x, int kv) const {
-    return {x + int64_t{kv} * head_dim, int64_t{kv_heads} * head_dim, tokens, head_dim};
+    return {x + int64_t{kv} * head_dim, kv_heads * head_dim, tokens, head_dim};
   }
 };
 
@@ -78,7 +77,7 @@ AttentionShape attention_shape(const KernelArgs& args) {
           .heads = static_cast<int>(attrs.heads),
           .kv_heads = static_cast<int>(attrs.kv_heads),
           .head_dim = head_dim,
-          .access = packs ? Access::packs : Access::elements,
+          .access = packs ? RowAccess::packs : RowAccess::elements,
           .scale = attrs.scale};
 }
 

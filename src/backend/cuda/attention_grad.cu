@@ -65,7 +65,7 @@ __device__ void recompute(const AttentionShape& a, const AttentionGradIn<S>& x, 
 }
 
 template <class S, int D>
-__global__ void __launch_bounds__(256, AttentionTile<Working<S>, D>::kResident)
+__global__ void __launch_bounds__(256, 1)
     attention_grad_kv_kernel(AttentionShape a, AttentionGradIn<S> x, S* dk, S* dv) {
   using T = Working<S>;
   using Tile = AttentionTile<T, D>;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(256, AttentionTile<Working<S>, D>::kResident)
 }
 
 template <class S, int D>
-__global__ void __launch_bounds__(256, AttentionTile<Working<S>, D>::kResident)
+__global__ void __launch_bounds__(256, 1)
     attention_grad_q_kernel(AttentionShape a, AttentionGradIn<S> x, S* dq) {
   using T = Working<S>;
   using Tile = AttentionTile<T, D>;
@@ -155,7 +155,7 @@ void attention_grad_of(const KernelArgs& args, const AttentionShape& shape) {
 template <class S>
 void attention_grad(const KernelArgs& args) {
   const AttentionShape shape = attention_shape<S>(args);
-  if (shape.access == Access::packs) {
+  if (shape.access == RowAccess::packs) {
     write_delta<S, kPack<S>>(args, shape);
   } else {
     write_delta<S, 1>(args, shape);

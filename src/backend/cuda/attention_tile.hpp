@@ -14,8 +14,8 @@ struct AttentionTile {
   static constexpr int kSide = 16, kThreads = kSide * kSide;
   static constexpr int kRows = (sizeof(T) == 8 ? 32 : 64) / (D > 128 ? 2 : 1);
   static constexpr int kOwn = kRows / kSide, kDims = D / kSide, kN = kPack<T>;
-  static constexpr int kResident =
-      D <= 64 && sizeof(T) == 4 ? 2 : 1;  // blocks that share a multiprocessor
+  // Blocks of the forward kernel that share a multiprocessor.
+  static constexpr int kResident = D <= 64 && sizeof(T) == 4 ? 2 : 1;
   // Neighbouring rows begin in different banks.
   static constexpr int kStride = D + kN, kScoreStride = kRows + kN;
   static constexpr int kElements = kRows * kStride, kScoreElements = kRows * kScoreStride;
@@ -43,9 +43,9 @@ struct AttentionTile {
 
   // tile[i, d] = factor * from[first + i, d]
   template <class S>
-  __device__ static void load(const HeadRows<const S>& from, Access access, int first, T factor,
+  __device__ static void load(const HeadRows<const S>& from, RowAccess access, int first, T factor,
                               T* tile) {
-    if (access == Access::packs) {
+    if (access == RowAccess::packs) {
       load_packs<S, kPack<S>>(from, first, factor, tile);
     } else {
       load_packs<S, 1>(from, first, factor, tile);
