@@ -1,6 +1,6 @@
-// Tensor cores and asynchronous copies: what PTX has for compute capability 8.0 and newer, and the
-// only place with PTX. All lanes of a warp call these together. On the processor they are what
-// tests/emulated_cuda makes of the same layouts.
+// Tensor cores and asynchronous copies: what PTX has for compute capability 8.0 and newer. All
+// lanes of a warp call these together. On the processor they are what tests/emulated_cuda makes of
+// the same layouts.
 //
 // Products of fragments, mma.m16n8k16: d[16, 8] += a[16, 16] b[16, 8]. With g = lane / 4 and
 // c = 2 * (lane % 4) a lane holds
@@ -11,10 +11,11 @@
 // where two bf16 share a register, the first in its lower half.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "backend/cuda/launch.hpp"
-#include "mora/core/dtype.hpp"
+#include "backend/cuda/round.hpp"
 #ifndef __CUDACC__
 #include <emulated_tensor_cores.h>
 #endif
@@ -99,13 +100,7 @@ __device__ inline void wait_for_copies() {
 
 // bf16 of both, rounded to nearest even, the first in the lower half.
 __device__ inline uint32_t pack_bf16(float low, float high) {
-#ifdef __CUDACC__
-  uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-#else
-  return uint32_t{value_as<bf16>(low).bits} | uint32_t{value_as<bf16>(high).bits} << 16;
-#endif
+  return std::bit_cast<uint32_t>(bf16_pair(low, high));
 }
 
 // x, but what is computed from it is computed anew, and not kept in registers throughout a loop.
