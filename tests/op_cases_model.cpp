@@ -466,9 +466,10 @@ void attention_cases(Cases& out) {
   attention_case(out, kSegments, {6, 2, 0.5}, 4);
   attention_case(out, kSegments, {2, 1, 0.125}, 64);
   attention_case(out, {200}, {1, 1, 3.0}, 16);
-  // Several blocks of wide heads, segments that begin inside of them; heads between the widths that
-  // kernels are made for.
-  attention_case(out, {150, 37, 3, 20}, {2, 1, 0.09}, 128);
+  // Several blocks of wide heads in segments that begin inside of them, one before or behind where
+  // all or nothing is seen; heads between the widths that kernels are made for.
+  attention_case(out, {31, 96, 40}, {2, 1, 0.15}, 128);
+  attention_case(out, {98, 50}, {1, 1, 0.15}, 128);
   attention_case(out, {13, 60}, {2, 2, 0.15}, 40);
   attention_case(out, {70}, {1, 1, 0.12}, 72);
   attention_case(out, {30, 11}, {1, 1, 0.1}, 100);

@@ -63,7 +63,7 @@ struct AttentionShape {
 template <class S>
 bool lies_in_packs(std::span<const Tensor> tensors, int head_dim) {
   return head_dim % kPack<S> == 0 && std::ranges::all_of(tensors, [](const Tensor& x) {
-           return reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+           return x.dtype() != dtype_of<S>() || reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
          });
 }
 
@@ -114,7 +114,9 @@ AttentionGradIn<S> attention_grad_in(const KernelArgs& args) {
           .delta = static_cast<const Working<S>*>(args.scratch)};
 }
 
-// On tensor cores: of bf16, in attention_mma.cu and attention_grad_mma.cu.
+// In bf16 on tensor cores. Heads lie in packs, which are what they copy; the largest score is the
+// largest product, which it is for a positive scale. The gradient finds delta in its scratch
+// memory.
 bool takes_tensor_cores(const AttentionShape& shape);
 void attention_mma(const KernelArgs& args);
 void attention_grad_mma(const KernelArgs& args);
