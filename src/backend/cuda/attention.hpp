@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "backend/cuda/kernels.hpp"
+#include "backend/cuda/pack.hpp"
 
 // What must be unrolled, as its variables live in registers.
 #ifdef __CUDACC__
@@ -26,12 +27,8 @@ inline int head_dim_of(const OpCall& call) {
 }
 
 // Neighbours that are read or written at once.
-template <class T, int N>
-struct alignas(N * sizeof(T)) Pack {
-  T at[N];
-};
 template <class T>
-constexpr int kPack = 16 / sizeof(T);
+constexpr int kPack = kPackBytes / static_cast<int>(sizeof(T));
 
 // A head's slices of all rows.
 template <class S>
@@ -63,7 +60,7 @@ struct AttentionShape {
 template <class S>
 bool lies_in_packs(std::span<const Tensor> tensors, int head_dim) {
   return head_dim % kPack<S> == 0 && std::ranges::all_of(tensors, [](const Tensor& x) {
-           return x.dtype() != dtype_of<S>() || reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+           return x.dtype() != dtype_of<S>() || is_packed(x.data);
          });
 }
 

@@ -32,7 +32,7 @@ void write_delta(const KernelArgs& args, const AttentionShape& shape) {
       const auto a = *reinterpret_cast<const Pack<S, N>*>(dy + row * head_dim + d),
                  b = *reinterpret_cast<const Pack<S, N>*>(y + row * head_dim + d);
       MORA_UNROLL
-      for (int e = 0; e < N; ++e) sum += value_as<T>(a.at[e]) * value_as<T>(b.at[e]);
+      for (int e = 0; e < N; ++e) sum += value_as<T>(a.v[e]) * value_as<T>(b.v[e]);
     }
     delta[row] = sum;
   });

@@ -71,7 +71,7 @@ struct AttentionTile {
         MORA_UNROLL
         for (int i = 0; i < kOwn; ++i) {
           MORA_UNROLL
-          for (int j = 0; j < kOwn; ++j) out[i][j] += p[i].at[e] * r[j].at[e];
+          for (int j = 0; j < kOwn; ++j) out[i][j] += p[i].v[e] * r[j].v[e];
         }
       }
     }
@@ -95,7 +95,7 @@ struct AttentionTile {
       for (int e = 0; e < kN; ++e) {
         T own[kOwn];
         MORA_UNROLL
-        for (int i = 0; i < kOwn; ++i) own[i] = w[i].at[e];
+        for (int i = 0; i < kOwn; ++i) own[i] = w[i].v[e];
         add_row(own, b + (s + e) * kStride, sums);
       }
     }
@@ -105,7 +105,7 @@ struct AttentionTile {
   __device__ static void add_transposed(const T* weights, const T* b, Sums& sums) {
     for (int t = 0; t < kRows; ++t) {
       const Pack<T, kOwn> w = pack<kOwn>(weights + t * kScoreStride + row(0));
-      add_row(w.at, b + t * kStride, sums);
+      add_row(w.v, b + t * kStride, sums);
     }
   }
 
@@ -150,7 +150,7 @@ struct AttentionTile {
       if (first + r < from.tokens && d < from.head_dim)
         values = *reinterpret_cast<const Pack<S, N>*>(from.row(first + r) + d);
       MORA_UNROLL
-      for (int e = 0; e < N; ++e) tile[r * kStride + d + e] = factor * value_as<T>(values.at[e]);
+      for (int e = 0; e < N; ++e) tile[r * kStride + d + e] = factor * value_as<T>(values.v[e]);
     }
   }
 
@@ -161,7 +161,7 @@ struct AttentionTile {
       MORA_UNROLL
       for (int i = 0; i < kOwn; ++i) {
         MORA_UNROLL
-        for (int n = 0; n < kN; ++n) sums[i][e + n] += weight[i] * values.at[n];
+        for (int n = 0; n < kN; ++n) sums[i][e + n] += weight[i] * values.v[n];
       }
     }
   }
