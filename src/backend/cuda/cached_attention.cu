@@ -76,7 +76,7 @@ __device__ void absorb_keys(const HeadRows<const T>& k, const HeadRows<const T>&
 // y[t, h] = softmax over s = 0..positions[t] of slot slots[t]; rows with a negative slot are 0. A
 // block is a token and head; its warps take keys in turn, and their parts are added in order.
 template <class T>
-__global__ void __launch_bounds__(kWarps* kWarp)
+__global__ void __launch_bounds__(kWarps* kWarp, 1)
     cached_attention_kernel(AttentionShape a, CachedOperands<T> x) {
   __shared__ T largest[kWarps], totals[kWarps], sums[kWarps][kMaxHeadDim];
   const int t = static_cast<int>(blockIdx.x) / a.heads, h = static_cast<int>(blockIdx.x) % a.heads,
