@@ -2,8 +2,7 @@
 //
 // The library's matrices are column-major. Ours are their transposes, so that it is asked for
 // D^T = op(B)^T op(A)^T + C^T: A and B change places, and stay transposed or not as they were.
-#include <cublasLt.h>
-
+#include "backend/cuda/cublas.hpp"
 #include "backend/cuda/device.hpp"
 #include "backend/cuda/product.hpp"
 
@@ -16,14 +15,14 @@ constexpr size_t kVector = 16;               // bytes that a thread moves at onc
 
 void check(cublasStatus_t status, std::string_view doing) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    fail(ErrorKind::internal, "cuBLASLt, ", doing, ": ", cublasLtGetStatusString(status));
+    fail(ErrorKind::internal, "cuBLASLt, ", doing, ": ", cublas().cublasLtGetStatusString(status));
 }
 
 // Never destroyed: the driver may be gone when static objects are.
 cublasLtHandle_t library() {
   static const cublasLtHandle_t handle = [] {
     cublasLtHandle_t made = nullptr;
-    check(cublasLtCreate(&made), "starting");
+    check(cublas().cublasLtCreate(&made), "starting");
     return made;
   }();
   return handle;
@@ -33,14 +32,14 @@ template <auto destroy>
 struct Destroy {
   template <class T>
   void operator()(T* made) const {
-    destroy(made);
+    (cublas().*destroy)(made);
   }
 };
 template <class Handle, auto destroy>
 using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Destroy<destroy>>;
-using Description = Owned<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
-using Layout = Owned<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
-using Preference = Owned<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy>;
+using Description = Owned<cublasLtMatmulDesc_t, &Cublas::cublasLtMatmulDescDestroy>;
+using Layout = Owned<cublasLtMatrixLayout_t, &Cublas::cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, &Cublas::cublasLtMatmulPreferenceDestroy>;
 
 cudaDataType_t type_of(DType dtype) {
   switch (dtype) {
@@ -57,13 +56,13 @@ cudaDataType_t type_of(DType dtype) {
 Description describe(const ProductShape& s) {
   const bool f64 = s.dtype == DType::f64;
   cublasLtMatmulDesc_t made = nullptr;
-  check(cublasLtMatmulDescCreate(&made, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                                 f64 ? CUDA_R_64F : CUDA_R_32F),
+  check(cublas().cublasLtMatmulDescCreate(&made, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                                          f64 ? CUDA_R_64F : CUDA_R_32F),
         "describing a product");
   Description description(made);
   const auto set = [&](cublasLtMatmulDescAttributes_t which, Transpose t) {
     const cublasOperation_t operation = t == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N;
-    check(cublasLtMatmulDescSetAttribute(made, which, &operation, sizeof operation),
+    check(cublas().cublasLtMatmulDescSetAttribute(made, which, &operation, sizeof operation),
           "describing a product");
   };
   set(CUBLASLT_MATMUL_DESC_TRANSA, s.tb);
@@ -77,8 +76,9 @@ struct Stored {
 
 Layout layout_of(DType dtype, const Stored& matrix) {
   cublasLtMatrixLayout_t made = nullptr;
-  check(cublasLtMatrixLayoutCreate(&made, type_of(dtype), static_cast<uint64_t>(matrix.columns),
-                                   static_cast<uint64_t>(matrix.rows), matrix.stride),
+  check(cublas().cublasLtMatrixLayoutCreate(&made, type_of(dtype),
+                                            static_cast<uint64_t>(matrix.columns),
+                                            static_cast<uint64_t>(matrix.rows), matrix.stride),
         "describing a matrix");
   return Layout(made);
 }
@@ -92,10 +92,10 @@ Stored stored(Transpose t, int64_t rows, int64_t columns) {
 // rounded to its type.
 Preference prefer(size_t input_alignment, size_t result_alignment) {
   cublasLtMatmulPreference_t made = nullptr;
-  check(cublasLtMatmulPreferenceCreate(&made), "choosing an algorithm");
+  check(cublas().cublasLtMatmulPreferenceCreate(&made), "choosing an algorithm");
   Preference preference(made);
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t which, auto value) {
-    check(cublasLtMatmulPreferenceSetAttribute(made, which, &value, sizeof value),
+    check(cublas().cublasLtMatmulPreferenceSetAttribute(made, which, &value, sizeof value),
           "choosing an algorithm");
   };
   const auto input = static_cast<uint32_t>(input_alignment),
@@ -138,7 +138,7 @@ class CublasProduct final : public Product {
                                           : start<float>(o, chosen, scratch);
     }
     if (status != CUBLAS_STATUS_SUCCESS)
-      note_failure("cuBLASLt, starting a product", cublasLtGetStatusString(status));
+      note_failure("cuBLASLt, starting a product", cublas().cublasLtGetStatusString(status));
   }
 
  private:
@@ -149,9 +149,9 @@ class CublasProduct final : public Product {
     const Preference preference = prefer(input_alignment, result_alignment);
     Algorithm best{};
     int found = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(library(), description_.get(), b_.get(), a_.get(), c_.get(),
-                                       c_.get(), preference.get(), 1, &best, &found);
+    const cublasStatus_t status = cublas().cublasLtMatmulAlgoGetHeuristic(
+        library(), description_.get(), b_.get(), a_.get(), c_.get(), c_.get(), preference.get(), 1,
+        &best, &found);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       best = {};
       best.state = status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status;
@@ -163,15 +163,16 @@ class CublasProduct final : public Product {
     const auto mark = [](Transpose t) { return t == Transpose::yes ? "^T" : ""; };
     fail(ErrorKind::internal, "cuBLASLt has no algorithm for a product of ", shape_.dtype, " into ",
          shape_.c_dtype, ", [", shape_.m, ", ", shape_.k, "]", mark(shape_.ta), " x [", shape_.k,
-         ", ", shape_.n, "]", mark(shape_.tb), ": ", cublasLtGetStatusString(for_aligned_.state));
+         ", ", shape_.n, "]", mark(shape_.tb), ": ",
+         cublas().cublasLtGetStatusString(for_aligned_.state));
   }
 
   template <class T>
   cublasStatus_t start(const ProductOperands& o, const Algorithm& chosen, void* scratch) const {
     const auto alpha = static_cast<T>(shape_.alpha), beta = static_cast<T>(o.c == nullptr ? 0 : 1);
-    return cublasLtMatmul(library(), description_.get(), &alpha, o.b, b_.get(), o.a, a_.get(),
-                          &beta, o.c == nullptr ? o.d : o.c, c_.get(), o.d, c_.get(), &chosen.algo,
-                          scratch, chosen.workspaceSize, stream());
+    return cublas().cublasLtMatmul(library(), description_.get(), &alpha, o.b, b_.get(), o.a,
+                                   a_.get(), &beta, o.c == nullptr ? o.d : o.c, c_.get(), o.d,
+                                   c_.get(), &chosen.algo, scratch, chosen.workspaceSize, stream());
   }
 
   ProductShape shape_;

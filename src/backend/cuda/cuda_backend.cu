@@ -2,6 +2,7 @@
 #include <array>
 
 #include "backend/cuda.hpp"
+#include "backend/cuda/cublas.hpp"
 #include "backend/cuda/kernels.hpp"
 #include "backend/cuda/memory.hpp"
 #include "backend/cuda/replay.hpp"
@@ -23,7 +24,10 @@ constexpr std::array<CudaRow, kOpCount> kKernels = {{
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend() { cuda::open_device(); }
+  CudaBackend() {
+    cuda::open_device();
+    cuda::cublas();  // what is missing is said before anything else
+  }
 
   std::string name() const override { return cuda::device_name(); }
   bool multiplies_bf16() const override { return true; }
