@@ -111,7 +111,7 @@ TEST_CASE("only what a gradient reads is computed again") {
   // What takes no longer to make than to fetch: two norms and a swiglu in each of two layers.
   CHECK(none.again("") == 6);
   CHECK(none.again("layernorm") == 4);
-  // In bf16 also the sum behind attention, whose parts are smaller.
+  // In bf16 also the sum behind attention, with the product whose addend it is.
   const PlannedStepOfTraining narrow(adapter, 64, {.stored = DType::bf16});
   CHECK(narrow.again("") == 8);
   CHECK(narrow.again("layernorm") == 4);

@@ -65,8 +65,8 @@ Var Llama::norm(Context& context, std::string_view name, const Parameter& weight
   return y;
 }
 
-Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,
-                     const Attend& attend) const {
+Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions, const Attend& attend,
+                     Remembered remembered) const {
   const auto guard = context.graph().scope("self_attn");
   const Layer& l = layers_[static_cast<size_t>(index)];
   const Var table = context.constant(rope_table_.view(), "rope");
@@ -74,7 +74,7 @@ Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions,
       rope(l.q_proj(context, x), table, positions, {.heads = config_.num_attention_heads});
   const Var k =
       rope(l.k_proj(context, x), table, positions, {.heads = config_.num_key_value_heads});
-  return l.o_proj(context, attend(index, q, k, l.v_proj(context, x)));
+  return l.o_proj(context, attend(index, q, k, l.v_proj(context, x)), remembered);
 }
 
 Var Llama::mlp(Context& context, const Layer& l, Var x) {
@@ -92,9 +92,11 @@ Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
   {
     const auto half = context.region(Recompute::attention);
     const Var h = norm(context, "input_layernorm", *l.input_layernorm, x);
-    x = add(x, self_attn(context, index, h, positions, attend));
-    // The addend, kept instead, takes half of the bytes of the sum.
-    if (context.activations() == DType::bf16) context.graph().forget(x);
+    // In bf16 the sum behind attention is the largest of what is kept for the price of making it,
+    // a product of hidden_size x hidden_size.
+    const Remembered sum = context.activations() == DType::bf16 ? Remembered::no : Remembered::yes;
+    x = add(x, self_attn(context, index, h, positions, attend, sum));
+    if (sum == Remembered::no) context.graph().forget(x);
   }
   const Var m = norm(context, "post_attention_layernorm", *l.post_attention_layernorm, x);
   return add(x, mlp(context, l, m));

@@ -17,12 +17,17 @@ std::string_view Linear::name() const {
   return std::string_view(path_).substr(path_.rfind('.') + 1);
 }
 
-Var Linear::operator()(Context& context, Var x) const {
+Var Linear::operator()(Context& context, Var x, Remembered remembered) const {
   const auto guard = context.graph().scope(name());
+  auto result = [&](Var v) {  // or a part of it, as wide
+    if (remembered == Remembered::no) context.graph().forget(v);
+    return v;
+  };
   const Var weight = context.parameter(*weight_),
-            product = matmul(x, weight, {.tb = Transpose::yes});
-  const Var base = bias_ == nullptr ? product : add_row(product, context.parameter(*bias_));
-  return adapter_ ? add(base, adapter_->delta(context, {x, weight, product})) : base;
+            product = result(matmul(x, weight, {.tb = Transpose::yes}));
+  const Var base = bias_ == nullptr ? product : result(add_row(product, context.parameter(*bias_)));
+  if (!adapter_) return base;
+  return result(add(base, result(adapter_->delta(context, {x, weight, product}))));
 }
 
 namespace {

@@ -105,6 +105,8 @@ class Fuser {
   }
 
  private:
+  bool remembered(int value) const { return graph_.value(value).remembered == Remembered::yes; }
+
   // The step that made a value which only this use reads.
   std::optional<size_t> only_maker(int value, const std::vector<uint8_t>& gone) const {
     const auto& maker = maker_[static_cast<size_t>(value)];
@@ -137,9 +139,9 @@ class Fuser {
 
   void fuse_add(size_t s, std::vector<uint8_t>& gone) {
     PlannedStep& step = steps_[s];
-    // What is added instead of its sum is kept: rounded, so rounded in the sum as well.
-    if (graph_.value(step.out[0]).remembered == Remembered::no) return;
     for (const size_t side : {size_t{1}, size_t{0}}) {
+      // What is kept instead of a sum it is added in is rounded, so rounded in the sum as well.
+      if (!remembered(step.out[0]) && remembered(step.in[side])) continue;
       const auto maker = lone_maker(step.in[side], gone);
       const size_t other = 1 - side;
       const DType sum = graph_.value(step.out[0]).type.dtype;

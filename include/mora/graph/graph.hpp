@@ -110,7 +110,8 @@ class Graph {
   };
   [[nodiscard]] ScopeGuard scope(std::string_view name) { return {*this, name}; }
 
-  // The gradient makes v again where it reads it: for what takes no longer to make than to fetch.
+  // The gradient makes v again where it reads it: for what takes no longer to make than to fetch,
+  // or little for the memory it would hold.
   void forget(Var v);
 
   // Nodes [begin, end) whose values grad() computes again instead of reading: they die with the

@@ -91,7 +91,8 @@ class Llama {
   };
   Var embed(Context& context, Var tokens) const;
   Var norm(Context& context, std::string_view name, const Parameter& weight, Var x) const;
-  Var self_attn(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const;
+  Var self_attn(Context& context, int64_t index, Var x, Var positions, const Attend& attend,
+                Remembered remembered) const;
   static Var mlp(Context& context, const Layer& l, Var x);
   Var layer(Context& context, int64_t index, Var x, Var positions, const Attend& attend) const;
 

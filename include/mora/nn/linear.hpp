@@ -19,7 +19,8 @@ class Linear {
   Linear(const Scope& scope, int64_t in, int64_t out, Init init, Training training,
          Bias bias = Bias::no);
 
-  Var operator()(Context& context, Var x) const;
+  // y [.., out] of x [.., in]; Remembered::no: the gradient makes y again where it reads it.
+  Var operator()(Context& context, Var x, Remembered remembered = Remembered::yes) const;
   void attach(std::unique_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
   const std::string& path() const { return path_; }

@@ -10,7 +10,7 @@
 #include <cmath>
 
 #include "backend/cpu/kernels.hpp"
-#include "backend/cpu/linear_cross_entropy_amx.hpp"
+#include "backend/cpu/linear_cross_entropy_blocks.hpp"
 #include "backend/cpu/pieces.hpp"
 #include "backend/cpu/product.hpp"
 #include "backend/cpu/simd.hpp"
@@ -38,7 +38,7 @@ struct ChunkProducts {
 };
 
 struct State {
-  Prepared amx;  // if that makes it all
+  Prepared by_blocks;  // if that makes it all
   int64_t chunk;
   ChunkProducts whole, rest;  // rest: the last, shorter chunk
   // Where what stands in scratch: a chunk of logits, dz in bf16, W in bf16, the products' own, nll
@@ -93,9 +93,9 @@ size_t most_scratch(const ChunkProducts& p) {
 Prepared prepare_linear_cross_entropy(const OpCall& call, MatmulProvider provider) {
   const int64_t tokens = call.in[0].shape[0], vocab = std::max<int64_t>(call.in[1].shape[0], 1);
   auto state = std::make_shared<State>();
-  if (takes_amx_loss(call, provider)) {
-    state->amx = prepare_loss_amx(call);
-    return {state->amx.scratch_bytes, state};
+  if (takes_loss_by_blocks(call, provider)) {
+    state->by_blocks = prepare_loss_by_blocks(call);
+    return {state->by_blocks.scratch_bytes, state};
   }
   state->chunk = chunk_rows(tokens, vocab);
   state->whole = make_products(call, std::min(state->chunk, tokens), provider);
@@ -149,7 +149,7 @@ template <class S>
 void linear_cross_entropy(const KernelArgs& args) {
   using T = Working<S>;
   const auto& state = *static_cast<const State*>(args.state);
-  if (state.amx.state) return loss_amx(args, state.amx.state.get());
+  if (state.by_blocks.state) return loss_by_blocks(args, state.by_blocks.state.get());
   const auto* h = ptr<const S>(args.in[0]);
   const auto* weights = ptr<const T>(args.in[3]);
   const auto* labels = ptr<const int32_t>(args.in[2]);
