@@ -98,7 +98,7 @@ Result computed(const Task& task, std::vector<Bytes>* bits = nullptr) {
 
 Result in_double(const Task& task) {
   const Array h = numbers(task.h.view()), w = numbers(task.w.view());
-  const auto [tokens, width, vocab] = task.size;
+  const int64_t tokens = task.size.tokens, width = task.size.width, vocab = task.size.vocab;
   auto at = [width](const Array& a, int64_t row, int64_t d) {
     return a[static_cast<size_t>(row * width + d)];
   };
