@@ -1,5 +1,5 @@
 // The loss where no gradient of W is read, whose blocks of logits are made once (in f32, and in
-// bf16 by AMX): beside sums in double, over several chunks of the vocabulary, with the largest
+// bf16 by AMX): beside f64, over several chunks of the vocabulary, with the largest
 // logit where it is worst, and whatever the number of threads.
 #include <doctest/doctest.h>
 
@@ -77,14 +77,21 @@ struct Result {
   Array nll, dh;
 };
 
-Result computed(const Task& task, std::vector<Bytes>* bits = nullptr) {
+OwnedTensor as(DType dtype, const OwnedTensor& tensor) {
+  OwnedTensor result({dtype, tensor.view().shape()});
+  convert(tensor.view(), result.view());
+  return result;
+}
+
+Result computed(const Tensor& h_data, const Tensor& w_data, const Tensor& label_data,
+                const Tensor& weight_data, std::vector<Bytes>* bits = nullptr) {
   Graph graph;
-  const Var h = graph.bind(task.h.view(), "h"), w = graph.bind(task.w.view(), "w"),
-            labels = graph.bind(task.labels.view(), "labels"),
-            weights = graph.bind(task.weights.view(), "weights");
+  const Var h = graph.bind(h_data, "h"), w = graph.bind(w_data, "w"),
+            labels = graph.bind(label_data, "labels"), weights = graph.bind(weight_data, "weights");
   const auto [loss, nll] = linear_cross_entropy(h, w, labels, weights);
-  const OwnedTensor one({DType::f32, loss.type().shape});
+  OwnedTensor one({DType::f32, loss.type().shape});
   one.as<float>()[0] = 1.0f;
+  one = as(loss.type().dtype, one);
   const Var dh =
       grad(std::array{loss}, std::array{graph.bind(one.view(), "one")}, std::array{h})[0];
   const auto backend = make_cpu_backend();
@@ -96,36 +103,15 @@ Result computed(const Task& task, std::vector<Bytes>* bits = nullptr) {
   return {numbers(plan[loss])[0], numbers(plan[nll]), numbers(plan[dh])};
 }
 
+Result computed(const Task& task, std::vector<Bytes>* bits = nullptr) {
+  return computed(task.h.view(), task.w.view(), task.labels.view(), task.weights.view(), bits);
+}
+
+// By chunks of logits, the way of f64, whose gradients central differences check.
 Result in_double(const Task& task) {
-  const Array h = numbers(task.h.view()), w = numbers(task.w.view());
-  const int64_t tokens = task.size.tokens, width = task.size.width, vocab = task.size.vocab;
-  auto at = [width](const Array& a, int64_t row, int64_t d) {
-    return a[static_cast<size_t>(row * width + d)];
-  };
-  Result r{0, Array(static_cast<size_t>(tokens), 0.0), Array(h.size(), 0.0)};
-  std::vector<double> z(static_cast<size_t>(vocab));
-  for (int64_t t = 0; t < tokens; ++t) {
-    const double weight = task.weights.as<float>()[static_cast<size_t>(t)];
-    if (weight == 0) continue;
-    for (int64_t v = 0; v < vocab; ++v) {
-      double sum = 0;
-      for (int64_t d = 0; d < width; ++d) sum += at(h, t, d) * at(w, v, d);
-      z[static_cast<size_t>(v)] = sum;
-    }
-    const double top = *std::ranges::max_element(z);
-    double total = 0;
-    for (const double x : z) total += std::exp(x - top);
-    const int64_t label = task.labels.as<int32_t>()[static_cast<size_t>(t)];
-    const double nll = top + std::log(total) - z[static_cast<size_t>(label)];
-    r.nll[static_cast<size_t>(t)] = nll;
-    r.loss += weight * nll;
-    for (int64_t v = 0; v < vocab; ++v) {
-      const double p = std::exp(z[static_cast<size_t>(v)] - top) / total - (v == label ? 1 : 0);
-      for (int64_t d = 0; d < width; ++d)
-        r.dh[static_cast<size_t>(t * width + d)] += weight * p * at(w, v, d);
-    }
-  }
-  return r;
+  const OwnedTensor h = as(DType::f64, task.h), w = as(DType::f64, task.w),
+                    weights = as(DType::f64, task.weights);
+  return computed(h.view(), w.view(), task.labels.view(), weights.view());
 }
 
 double error(const Array& a, const Array& b) {
@@ -142,7 +128,7 @@ constexpr std::array kSizes = {Size{1, 16, 1},     Size{3, 48, 257},    Size{70,
                                Size{41, 32, 4500}, Size{300, 64, 2049}, Size{19, 1040, 600},
                                Size{150, 1024, 40}};
 
-TEST_CASE("loss and gradient of h agree with sums in double") {
+TEST_CASE("loss and gradient of h agree with those in f64") {
   for (const Size& size : kSizes) {
     for (const DType stored : {DType::f32, DType::bf16}) {
       for (const DType w : {DType::f32, DType::bf16, DType::f16}) {

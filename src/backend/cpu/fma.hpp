@@ -6,6 +6,7 @@
 // alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -29,6 +30,11 @@ struct Source {
   const void* data;
   DType dtype;
   int64_t stride;
+
+  Source from(int64_t row, int64_t column = 0) const {
+    const size_t offset = static_cast<size_t>(row * stride + column) * size_of(dtype);
+    return {static_cast<const std::byte*>(data) + offset, dtype, stride};
+  }
 };
 
 // Of a chunk of depth: what is packed begins at row `at` of it.

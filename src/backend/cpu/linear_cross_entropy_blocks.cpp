@@ -19,18 +19,6 @@ constexpr int64_t kMostRows = 128,
                   kColumns = 256;  // of a block of logits, which stays in the cache
 constexpr int64_t kChunk = 2048;   // columns that are packed at once
 
-// W, or a part of it, as it is stored.
-struct Matrix {
-  const void* data;
-  DType dtype;
-  int64_t stride;
-
-  Matrix from(int64_t row, int64_t column = 0) const {
-    const size_t offset = static_cast<size_t>(row * stride + column) * size_of(dtype);
-    return {static_cast<const std::byte*>(data) + offset, dtype, stride};
-  }
-};
-
 template <class Number>
 struct RowsOf {
   const Number* data;
@@ -48,7 +36,7 @@ struct Blocks<bf16> {
 
   static int64_t row_stride(int64_t width) { return width; }
   static int64_t packed_elements(int64_t k, int64_t n) { return amx::packed_elements(k, n); }
-  static void pack(const Matrix& b, Transpose transposed, int64_t k, int64_t n, bf16* to) {
+  static void pack(const fma::Source& b, Transpose transposed, int64_t k, int64_t n, bf16* to) {
     amx::pack_b({b.data, b.dtype, b.stride, 1.0f}, transposed, k, n, to);
   }
   // c[m, n] (+)= A B
@@ -66,12 +54,11 @@ struct Blocks<float> {
   static int64_t row_stride(int64_t width) { return width + (fma::collides(width) ? 16 : 0); }
   static int64_t packed_elements(int64_t k, int64_t n) { return k * rounded_up(n, fma::kColumns); }
   // Parts of the depth one after the other.
-  static void pack(const Matrix& b, Transpose transposed, int64_t k, int64_t n, float* to) {
+  static void pack(const fma::Source& b, Transpose transposed, int64_t k, int64_t n, float* to) {
     for (int64_t p = 0; p < k; p += fma::kMostDepth) {
       const int64_t depth = std::min(fma::kMostDepth, k - p);
-      const Matrix part = transposed == Transpose::yes ? b.from(0, p) : b.from(p);
-      fma::pack_b({part.data, part.dtype, part.stride}, transposed, 1.0f, depth, n, {depth, 0},
-                  to + packed_elements(p, n));
+      const fma::Source part = transposed == Transpose::yes ? b.from(0, p) : b.from(p);
+      fma::pack_b(part, transposed, 1.0f, depth, n, {depth, 0}, to + packed_elements(p, n));
     }
   }
   static void multiply(Workspace&, int64_t m, int64_t k, int64_t n, const RowsOf<float>& a,
@@ -101,7 +88,7 @@ struct Loss {
   using Workspace = typename Product::Workspace;
 
   int64_t width, vocab;
-  Matrix w;  // [V, D]
+  fma::Source w;  // [V, D]
   const int32_t* labels;
   const float* weights;
   const int32_t* active;  // the tokens with weight
@@ -216,7 +203,7 @@ struct Loss {
     alignas(64) float label[kColumns];
     for (int64_t begin = 0; begin < width; begin += kColumns) {
       const int64_t n = std::min(kColumns, width - begin);
-      const Matrix part = w.from(labels[active[row]], begin);
+      const fma::Source part = w.from(labels[active[row]], begin);
       widen({part.data, part.dtype, 1, n, 0}, label, 0);
       for (int64_t d = 0; d < n; d += kLanes<float>)
         store(dh + begin + d, scale * load(sums + row * width + begin + d) + own * load(label + d));

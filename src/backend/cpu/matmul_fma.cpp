@@ -32,12 +32,6 @@ constexpr int64_t kTransposedPanel = 24 * kRows;
 constexpr int64_t kMostTransposedDepth = 384;
 constexpr int64_t kMostThinDepth = 4096;  // of few columns
 
-// What is stored from an element on.
-fma::Source source(const void* data, DType dtype, int64_t stride, int64_t element) {
-  return {static_cast<const std::byte*>(data) + static_cast<size_t>(element) * size_of(dtype),
-          dtype, stride};
-}
-
 using Operands = std::span<const ProductOperands>;
 
 class FmaProducts {
@@ -145,8 +139,8 @@ class FmaProducts {
               [&](const ProductShape& s, const ProductOperands& data, int64_t p, int64_t k,
                   const fma::Place& place) {
                 const bool tb = s.tb == Transpose::yes;
-                const int64_t first = tb ? chunk.column * s.k + p : p * s.n + chunk.column;
-                fma::pack_b(source(data.b, s.b_dtype, tb ? s.k : s.n, first), s.tb,
+                const fma::Source b{data.b, s.b_dtype, tb ? s.k : s.n};
+                fma::pack_b(tb ? b.from(chunk.column, p) : b.from(p, chunk.column), s.tb,
                             static_cast<float>(s.alpha), k, chunk.n, place, packed);
               });
   }
@@ -156,7 +150,7 @@ class FmaProducts {
     for_parts(operands, chunk,
               [&](const ProductShape& s, const ProductOperands& data, int64_t p, int64_t k,
                   const fma::Place& place) {
-                fma::pack_tiles(source(data.a, DType::f32, s.m, p * s.m + row), rows, k, place,
+                fma::pack_tiles(fma::Source{data.a, DType::f32, s.m}.from(p, row), rows, k, place,
                                 packed);
               });
   }
