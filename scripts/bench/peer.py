@@ -2,14 +2,12 @@
 """One training run by PyTorch, transformers and PEFT, for train.py: peer.py JOB, a JSON object.
 
     {"model": CONFIG.json, "adapter": "full" | "lora" | "mora rotation" | "mora sharing", "r": 8, "sequences": 4,
-     "length": 512, "dtype": "fp32" | "bf16 weights" | "bf16 autocast", "compile": false, "threads": 2, "steps": 6,
-     "device": "cpu" | "cuda"}
+     "length": 512, "dtype": "fp32" | "bf16 weights" | "bf16 autocast", "compile": false, "threads": 2, "device": "cpu" | "cuda"}
 
-With "give_up_seconds" it ends after a second step that took longer. With "lengths", a list of a batch's lengths,
-sequences are padded to the longest. Weights and tokens are random: speed
-does not depend on them. Attention is torch's scaled_dot_product_attention, transformers' default. MoRA is written as
-plainly as its formula. Prints {"seconds": of each step, "tokens": useful
-ones of a step, "peak_memory_bytes", "first_step_seconds": from the start of the process}.
+With "lengths", a list of a batch's lengths, sequences are padded to the longest. Weights and tokens are random: speed does not
+depend on them. Attention is torch's scaled_dot_product_attention, transformers' default. MoRA is written as plainly as its
+formula. For every number that it reads, a line each, it makes so many steps and prints {"seconds": they took,
+"peak_memory_bytes": so far}.
 """
 
 import json
@@ -18,10 +16,8 @@ import resource
 import sys
 import time
 
-START = time.time()
-
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import torch
+import transformers
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -82,7 +78,7 @@ def batch_of(job):
     batch = {"input_ids": ids, "labels": torch.where(mask, ids, -100)}
     if job.get("lengths"):
         batch["attention_mask"] = mask.long()
-    return {name: tensor.to(job["device"]) for name, tensor in batch.items()}, sum(lengths)
+    return {name: tensor.to(job["device"]) for name, tensor in batch.items()}
 
 
 def main():
@@ -101,24 +97,20 @@ def main():
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     model.train()
     run = torch.compile(model) if job["compile"] else model
-    batch, tokens = batch_of(job)
-    seconds, first = [], 0
-    for _ in range(job["steps"]):
+    batch = batch_of(job)
+    for line in sys.stdin:
         begin = time.time()
-        with torch.autocast(device, torch.bfloat16, enabled=job["dtype"] == "bf16 autocast"):
-            loss = run(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        sync()
-        seconds.append(time.time() - begin)
-        first = first or time.time() - START
-        if len(seconds) == 2 and seconds[1] > job.get("give_up_seconds", math.inf):
-            break
-    peak = (torch.cuda.max_memory_allocated() if device == "cuda"
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_memory_bytes": peak, "first_step_seconds": first}))
+        for _ in range(int(line)):
+            with torch.autocast(device, torch.bfloat16, enabled=job["dtype"] == "bf16 autocast"):
+                loss = run(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            sync()
+        peak = (torch.cuda.max_memory_allocated() if device == "cuda"
+                else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(json.dumps({"seconds": time.time() - begin, "peak_memory_bytes": peak}), flush=True)
 
 
 if __name__ == "__main__":

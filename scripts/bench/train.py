@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Speed and memory of training, ours beside PyTorch + transformers + PEFT: train.py OUT [CASE ...]
 
-Runs every case (or those whose names contain one of CASE) by mora-train and by peer.py in turn, both on the same model
-shape, tokens, precision and threads, and prints a table in Markdown; OUT keeps the runs and results.json. A case's peer
-runs in each of its ways (eager and torch.compile; bf16 weights and autocast) and the fastest counts; a way whose second
-step takes twice the time of another way's ends there. Cases with recompute are ours alone: they stand beside the peer of
-the same case without.
+Runs every case (or those whose names contain one of CASE) by mora-train and by peer.py, both on the same model shape, tokens,
+precision and threads, and prints a table in Markdown; OUT keeps the runs and results.json, which has every turn. The two take
+turns of a step or a second, one stopped while the other works (turns.py): a ratio is the median over the turns, its range
+beside it. A case's peer runs in each of its ways (eager and torch.compile; bf16 weights and autocast) and the fastest counts; a
+way that takes twice the time of the best one ends after its first turn. MoRA also takes turns with our own LoRA of the same r.
 
-    --threads N (all)   --steps N (8; the first two warm up)   --rounds N (2: each side runs so often, alternating)
-    --build DIR (build)   --no-compile   --ours (without peers)
+    --threads N (all)   --turns N (7, after two steps that warm up)   --build DIR (build)   --no-compile
+    --ours (without peers)
     --device cuda: the cases of a GPU instead, both sides on the first one; memory is then what each holds there
 
 To be run by a Python that has torch, transformers and peft. "share" is the part of the machine's matrix-product speed
-(the best of a few torch products in the same run) that the floating-point operations of our whole step come to.
+(the best of a few torch products, in the same turns) that the floating-point operations of our whole step come to.
 """
 
 import argparse
@@ -21,11 +21,13 @@ import math
 import os
 import re
 import statistics
-import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from turns import Answering, Failed, Ours, Peer
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = {
@@ -110,13 +112,17 @@ def adapter_of(case):
     return {"method": "mora", "r": case.r, "operator": case.adapter.split()[1]}
 
 
-def prepare_ours(out, case, steps, device):
+def name_of(case):
+    return re.sub(r"\W+", "-", case.name)
+
+
+def prepare_ours(out, case, device):
     """The configuration of a run, and its data: documents of exactly a sequence's tokens."""
     lengths = case.lengths or [case.length] * case.sequences
-    name = re.sub(r"\W+", "-", case.name)
+    name = name_of(case)
     data = out / f"{name}.jsonl"
     with data.open("w") as f:
-        for step in range(steps):
+        for step in range(8):
             for i, length in enumerate(lengths):
                 ids = [3 + (step * 7919 + i * 104729 + t * 31) % 397 for t in range(length)]
                 row = {"input_ids": ids}
@@ -128,7 +134,7 @@ def prepare_ours(out, case, steps, device):
                   "dtype": "bfloat16" if case.dtype == "bf16" and case.adapter != "full" else "float32"},
         "adapter": adapter_of(case),
         "data": {"train_files": [data.name], "validation_files": [], "cache_dir": ""},
-        "train": {"max_steps": steps, "learning_rate": 1e-4, "logging_steps": 1, "max_grad_norm": 1.0,
+        "train": {"max_steps": 1000000, "learning_rate": 1e-4, "logging_steps": 1, "max_grad_norm": 1.0,
                   "recompute": case.recompute,
                   "per_device_train_batch_size": 1 if packed else case.sequences},
         "eval": {"benchmarks": []},
@@ -142,125 +148,135 @@ def prepare_ours(out, case, steps, device):
     return path
 
 
-def run_ours(args, config, *more):
-    command = [str(args.build / "mora-train"), "--config", str(config), "--overwrite", "--threads", str(args.threads)]
-    start, first = time.time(), 0
-    with subprocess.Popen([*command, *more], stderr=subprocess.PIPE, text=True, cwd=config.parent) as process:
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if not first and line.startswith("step 1/"):
-                first = time.time() - start
-    if process.returncode != 0:
-        sys.exit("".join(said))
-    folder = config.parent / json.loads(config.read_text())["output_dir"]
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    speeds = [m["tokens_per_second"] for m in metrics if "loss" in m]
-    summary = json.loads((folder / "summary.json").read_text())
-    memory = summary["peak_memory_bytes" if args.device == "cpu" else "planned_memory_bytes"]
-    return {"tokens_per_second": statistics.median(speeds[2:]), "peak_memory_bytes": memory,
-            "first_step_seconds": first}
+def command_of(args, config):
+    return [str(args.build / "mora-train"), "--config", str(config), "--overwrite", "--threads", str(args.threads)]
 
 
-def flops_per_step(args, config):
-    run_ours(args, config, "--profile")
-    settings = json.loads(config.read_text())
-    profile = json.loads((config.parent / settings["output_dir"] / "profile.json").read_text())
-    return sum(op["flops"] for op in profile["ops"].values()) / (settings["train"]["max_steps"] - 1)
+def profile_of(args, config):
+    """The operations of a step and the most memory it takes, by a short run of its own."""
+    short = ["--profile", "--set", "train.max_steps=3", "--set", "output_dir=profile"]
+    done = subprocess.run([*command_of(args, config), *short], stderr=subprocess.PIPE, text=True, cwd=config.parent)
+    if done.returncode != 0:
+        raise Failed(done.stderr)
+    profile = json.loads((config.parent / "profile/profile.json").read_text())
+    summary = json.loads((config.parent / "profile/summary.json").read_text())
+    return {"flops_per_step": sum(op["flops"] for op in profile["ops"].values()) / 2,  # the first step is not profiled
+            "peak_memory_bytes": summary["peak_memory_bytes" if args.device == "cpu" else "planned_memory_bytes"]}
 
 
-def peer_ways(args, dtype):
-    dtypes = ["fp32"] if dtype == "fp32" else ["bf16 weights", "bf16 autocast"]
+def python(args, script, *arguments):
+    """The command and the environment of a script of this folder."""
+    env = dict(os.environ, OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
+    return [sys.executable, str(ROOT / "scripts/bench" / script), *arguments], env
+
+
+def start_ours(args, out, case):
+    return Ours(command_of(args, prepare_ours(out, case, args.device)), out)
+
+
+def start_peer(args, out, case, way):
+    job = {"model": str(out / f"{case.shape}.json"), "adapter": case.adapter, "r": case.r, "sequences": case.sequences,
+           "length": case.length, "lengths": case.lengths, "dtype": way[0], "compile": way[1], "threads": args.threads,
+           "device": args.device}
+    command, env = python(args, "peer.py", json.dumps(job))
+    return Peer(command, out / f"{name_of(case)}.peer.log", env)
+
+
+def start_products(args, out, dtype):
+    command, env = python(args, "products.py", str(args.threads), args.device, dtype)
+    return Answering(command, out / "products.log", env)
+
+
+def ways_of(args, case, known_ways):
+    """What the peer may run as: precision, and whether compiled. Where a case of the same peer was measured, its fastest."""
+    if args.ours:
+        return []
+    if case.peer in known_ways:
+        return [known_ways[case.peer]]
+    dtypes = ["fp32"] if case.dtype == "fp32" else ["bf16 weights", "bf16 autocast"]
     return [(d, c) for d in dtypes for c in ([False] if args.no_compile else [False, True])]
 
 
-def run_peer(args, out, case, way, give_up_seconds):
-    job = {"model": str(out / f"{case.shape}.json"), "adapter": case.adapter, "r": case.r, "sequences": case.sequences,
-           "length": case.length, "lengths": case.lengths, "dtype": way[0], "compile": way[1], "threads": args.threads, "device": args.device,
-           "steps": args.steps, "give_up_seconds": give_up_seconds}
-    env = dict(os.environ, OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
-    done = subprocess.run([sys.executable, str(ROOT / "scripts/bench/peer.py"), json.dumps(job)], env=env,
-                          capture_output=True, text=True)
-    if done.returncode != 0:
-        return {"failed": done.stderr.strip().splitlines()[-1]}
-    result = json.loads(done.stdout.splitlines()[-1])
-    result["seconds_per_step"] = statistics.median(result["seconds"][2:] or result["seconds"][1:])
-    result["tokens_per_second"] = result["tokens"] / result["seconds_per_step"]
-    return result
+def in_turn(turns, ours, other, enough=lambda ratio: False):
+    """Steps a second of both in each turn; ends after the first turn where enough(its ratio)."""
+    pairs = []
+    for _ in range(turns):
+        pairs.append((ours.turn(), other.turn()))
+        if enough(pairs[0][0] / pairs[0][1]):
+            break
+    return pairs
 
 
-def ceilings(threads, device):
-    """GFLOP/s of the best torch product, by dtype, and whose."""
-    code = """
-import torch, time, sys
-torch.set_num_threads(int(sys.argv[1]))
-device = sys.argv[2]
-sync = torch.cuda.synchronize if device == "cuda" else lambda: None
-shapes = {"cpu": ((2048, 2048, 2048), (2048, 576, 1536), (2048, 1536, 576)),
-          "cuda": ((4096, 4096, 4096), (8192, 8192, 8192), (4096, 4096, 11008))}
-print(torch.cuda.get_device_name() if device == "cuda" else f"{sys.argv[1]} threads")
-for dtype in (torch.float32, torch.bfloat16):
-    best = 0
-    for m, k, n in shapes[device]:
-        a, b = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)
-        for _ in range(10):
-            sync()
-            begin = time.time()
-            a @ b
-            sync()
-            best = max(best, 2 * m * k * n / (time.time() - begin) * 1e-9)
-    print(best)
-"""
-    command = [sys.executable, "-c", code, str(threads), device]
-    whose, *best = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return {"fp32": float(best[0]), "bf16": float(best[1]), "whose": whose}
+def ratio_of(pairs):
+    return statistics.median(a / b for a, b in pairs)
 
 
-def median_of(runs):
-    return {key: statistics.median(run[key] for run in runs)
-            for key in ("tokens_per_second", "peak_memory_bytes", "first_step_seconds")}
+def beside_peer(args, out, case, ways, ours):
+    """The turns with the peer in its fastest way, or None where it has none."""
+    best = None
+    for way in ways:
+        try:
+            with start_peer(args, out, case, way) as peer:
+                peer.warm_up()
+                bound = 2 * best["ratio"] if best else math.inf
+                pairs = in_turn(args.turns, ours, peer, lambda ratio: ratio > bound)
+        except Failed as failed:
+            print(f"  {way} of the peer failed: {failed}", file=sys.stderr)
+            continue
+        if not best or ratio_of(pairs) < best["ratio"]:
+            best = {"way": way, "ratio": ratio_of(pairs), "pairs": pairs, "peak_memory_bytes": peer.peak_memory_bytes,
+                    "first_step_seconds": peer.first_step_seconds}
+    return best
 
 
-def measure(args, out, case, known_peers):
+def beside_lora(args, out, case, ours):
+    """The turns with our own LoRA of the same r."""
+    with start_ours(args, out, replace(case, name=f"{case.name} beside lora", adapter="lora")) as lora:
+        lora.warm_up()
+        return in_turn(args.turns, ours, lora)
+
+
+def beside_products(args, products, ours):
+    """Steps a second beside GFLOP/s of the best product."""
+    return [(ours.turn(), products.ask("")["gflops"]) for _ in range(args.turns)]
+
+
+def measure(args, out, case, known_ways):
     write_shape(out, case.shape)
-    config = prepare_ours(out, case, args.steps, args.device)
-    ways = [] if args.ours or case.recompute != "none" else peer_ways(args, case.dtype)
-    ours, peers = [], {way: [] for way in ways}
-    best = math.inf  # seconds of a step
-    for _ in range(args.rounds):
-        ours.append(run_ours(args, config))
-        for way in ways:
-            result = run_peer(args, out, case, way, 2 * best)
-            if "failed" in result:
-                print(f"  {way} of the peer failed: {result['failed']}", file=sys.stderr)
-            else:
-                peers[way].append(result)
-                best = min(best, result["seconds_per_step"])
-    peers = {way: median_of(runs) for way, runs in peers.items() if runs} or known_peers.get(case.peer, {})
-    known_peers[case.peer] = peers
-    result = {"case": case.name, "dtype": case.dtype, "flops_per_step": flops_per_step(args, config),
-              "tokens": case.tokens, "ours": median_of(ours)}
-    if peers:
-        fastest = max(peers, key=lambda way: peers[way]["tokens_per_second"])
-        smallest = min(peer["peak_memory_bytes"] for peer in peers.values())
-        result |= {"peer": peers[fastest] | {"way": fastest[0] + (", compiled" if fastest[1] else ", eager"),
-                                             "smallest_peak_memory_bytes": smallest}}
+    result = {"case": case.name, "tokens": case.tokens, **profile_of(args, prepare_ours(out, case, args.device))}
+    with ExitStack() as stack:
+        ours = stack.enter_context(start_ours(args, out, case))
+        ours.warm_up()
+        result["first_step_seconds"] = ours.first_step_seconds
+        products = stack.enter_context(start_products(args, out, case.dtype))
+        result["products"] = beside_products(args, products, ours)
+        if peer := beside_peer(args, out, case, ways_of(args, case, known_ways), ours):
+            result["peer"] = peer
+            known_ways[case.peer] = peer["way"]
+        if case.adapter.startswith("mora"):
+            result["lora"] = beside_lora(args, out, case, ours)
     return result
 
 
-def row(result, ceiling):
-    ours, peer = result["ours"], result.get("peer")
-    speed = result["flops_per_step"] / result["tokens"] * ours["tokens_per_second"] * 1e-9
-    cells = [result["case"], f"{ours['tokens_per_second']:.0f}"]
-    if peer:
-        cells += [f"{peer['tokens_per_second']:.0f} ({peer['way']})",
-                  f"{ours['tokens_per_second'] / peer['tokens_per_second']:.2f}"]
-    else:
-        cells += ["-", "-"]
-    cells += [f"{100 * speed / ceiling[result['dtype']]:.0f} %", f"{ours['peak_memory_bytes'] / 2**20:.0f}"]
-    cells += [f"{ours['peak_memory_bytes'] / peer['peak_memory_bytes']:.2f}" if peer else "-"]
-    cells += [f"{ours['first_step_seconds']:.1f} / {peer['first_step_seconds']:.1f}" if peer
-              else f"{ours['first_step_seconds']:.1f}"]
+def with_range(ratios):
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def row(result):
+    peer, lora = result.get("peer"), result.get("lora")
+    pairs = peer["pairs"] if peer else result["products"]
+    speeds = [result["tokens"] * statistics.median(side) for side in zip(*pairs)]
+    shares = [steps * result["flops_per_step"] * 1e-9 / gflops for steps, gflops in result["products"]]
+    product = statistics.median(gflops for _, gflops in result["products"])
+    way = f"{peer['way'][0]}, {'compiled' if peer['way'][1] else 'eager'}" if peer else ""
+    cells = [result["case"], f"{speeds[0]:.0f}",
+             f"{speeds[1]:.0f} ({way})" if peer else "-",
+             with_range([a / b for a, b in pairs]) if peer else "-",
+             f"{ratio_of(lora):.2f}" if lora else "-",
+             f"{100 * statistics.median(shares):.0f} % of {product:.0f}",
+             f"{result['peak_memory_bytes'] / 2**20:.0f}",
+             f"{result['peak_memory_bytes'] / peer['peak_memory_bytes']:.2f}" if peer else "-",
+             f"{result['first_step_seconds']:.1f} / " + (f"{peer['first_step_seconds']:.1f}" if peer else "-")]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -269,8 +285,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--no-compile", action="store_true")
@@ -279,18 +294,19 @@ def main():
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     args.build = args.build.resolve()
-    ceiling = ceilings(args.threads, args.device)
-    print(f"matrix products of torch: {ceiling['fp32']:.0f} GFLOP/s in fp32, {ceiling['bf16']:.0f} in bf16; "
-          f"{ceiling['whose']}\n")
-    print("| case | ours, tokens/s | peer, tokens/s | ratio | share | ours, MiB | of the peer's | first step, s |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    results, known_peers = [], {}
+    print("| case | ours, tokens/s | peer, tokens/s | ratio | of our LoRA | share, GFLOP/s | ours, MiB | of the peer's "
+          "| first step, s |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    results, known_ways = [], {}
     for case in CASES[args.device]:
         if args.cases and not any(part in case.name for part in args.cases):
             continue
-        results.append(measure(args, out, case, known_peers))
-        print(row(results[-1], ceiling), flush=True)
-        (out / "results.json").write_text(json.dumps({"ceiling": ceiling, "results": results}, indent=1) + "\n")
+        try:
+            results.append(measure(args, out, case, known_ways))
+        except Failed as failed:
+            sys.exit(f"{case.name}: {failed}")
+        print(row(results[-1]), flush=True)
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
