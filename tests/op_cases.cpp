@@ -77,10 +77,19 @@ const std::vector<OpCase>& op_cases() {
 }
 
 const std::vector<OpId>& not_differentiable() {
-  static const std::vector<OpId> list = {
-      OpId::sum_rows,         OpId::attention_grad, OpId::rms_norm_grad, OpId::swiglu_grad,
-      OpId::cached_attention, OpId::cache_write,    OpId::accumulate,    OpId::clear,
-      OpId::squared_norm,     OpId::adamw,          OpId::row_norm,      OpId::dora_grad};
+  static const std::vector<OpId> list = {OpId::sum_rows,
+                                         OpId::attention_grad,
+                                         OpId::rms_norm_grad,
+                                         OpId::swiglu_grad,
+                                         OpId::cached_attention,
+                                         OpId::cache_write,
+                                         OpId::dropout_mask,
+                                         OpId::accumulate,
+                                         OpId::clear,
+                                         OpId::squared_norm,
+                                         OpId::adamw,
+                                         OpId::row_norm,
+                                         OpId::dora_grad};
   return list;
 }
 
@@ -188,8 +197,11 @@ void wrong_train_calls(Calls& out) {
         {h64, narrow({11, 8}), whole({6}), weights64});
   wrong(out, OpId::matmul, "f64 with bf16", MatmulAttrs{.term = {.tb = Transpose::yes}},
         {h64, narrow({11, 8})});
-  wrong(out, OpId::dropout, "step", DropoutAttrs{0.1, 1, 2}, {h, whole({1})});
-  wrong(out, OpId::dropout, "p", DropoutAttrs{1.0, 1, 2}, {h, whole({2})});
+  wrong(out, OpId::dropout_mask, "step", DropoutMaskAttrs{48, 0.1, 1, 2}, {whole({1})});
+  wrong(out, OpId::dropout_mask, "p", DropoutMaskAttrs{48, 1.0, 1, 2}, {whole({2})});
+  wrong(out, OpId::dropout_mask, "elements", DropoutMaskAttrs{-1, 0.1, 1, 2}, {whole({2})});
+  wrong(out, OpId::dropout, "mask", DropoutAttrs{0.1}, {h, whole({1})});
+  wrong(out, OpId::dropout, "p", DropoutAttrs{1.0}, {h, whole({2})});
   const FoldAttrs padded{4, Grouping::contiguous, Padding::circular},
       none{0, Grouping::strided, Padding::none};
   wrong(out, OpId::fold, "rank", FoldAttrs{4, Grouping::strided, Padding::none}, {floats({8})});

@@ -58,13 +58,24 @@ void cross_entropy_cases(Cases& out) {
   out.back().wrt = {0, 1};
 }
 
+// Words of 32 bits as signed numbers.
+Array random_words(const Random& random, int64_t n) {
+  Array words;
+  for (int64_t i = 0; i < n; ++i)
+    words.push_back(static_cast<int32_t>(random.bits(static_cast<uint64_t>(i))));
+  return words;
+}
+
 void dropout_cases(Cases& out) {
   for (const Shape& shape : {Shape{0, 5}, {1}, {7, 13}, {173, 301}}) {
+    const int64_t elements = shape.elements(), words = (elements + 31) / 32;
     for (const double p : {0.0, 0.3, 0.9}) {
-      const DropoutAttrs attrs{.p = p, .seed = 0x123456789abcdef0u, .stream = 17};
+      const DropoutAttrs attrs{.p = p};
+      const DropoutMaskAttrs drawn{
+          .elements = elements, .p = p, .seed = 0x123456789abcdef0u, .stream = 17};
       out.push_back({.op = OpId::dropout,
                      .label = str(shape, ", p = ", p),
-                     .in = {{shape, normal()}, {{2}, values({1234, 3}), kInt}},
+                     .in = {{shape, normal()}, {{words}, random_words, kInt}},
                      .build = [attrs](std::span<const Var> in) -> std::vector<Var> {
                        return {dropout(in[0], in[1], attrs)};
                      },
@@ -72,6 +83,16 @@ void dropout_cases(Cases& out) {
                        return {reference::dropout(in[0], in[1], attrs)};
                      },
                      .wrt = {0}});
+      out.push_back({.op = OpId::dropout_mask,
+                     .label = str(elements, " elements, p = ", p),
+                     .in = {{{2}, values({1234, 3}), kInt}},
+                     .build = [drawn](std::span<const Var> in) -> std::vector<Var> {
+                       return {dropout_mask(in[0], drawn)};
+                     },
+                     .reference = [drawn](const Arrays& in) -> Arrays {
+                       return {reference::dropout_mask(in[0], drawn)};
+                     },
+                     .f32_bound = 0});
     }
   }
 }

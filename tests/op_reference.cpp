@@ -269,17 +269,28 @@ Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels,
 
 // Four elements share a counter (element / 4, micro step, step, stream); the key is the seed with
 // the purpose.
-Array dropout(const Array& x, const Array& step, const DropoutAttrs& attrs) {
+Array dropout_mask(const Array& step, const DropoutMaskAttrs& attrs) {
   const std::array<uint32_t, 2> key = {static_cast<uint32_t>(attrs.seed),
                                        static_cast<uint32_t>(attrs.seed >> 32) ^ 0x02000000u};
-  Array y(x.size());
-  for (size_t i = 0; i < x.size(); ++i) {
+  std::vector<uint32_t> words((static_cast<size_t>(attrs.elements) + 31) / 32);
+  for (size_t i = 0; i < 32 * words.size(); ++i) {
     const std::array<uint32_t, 4> counter = {static_cast<uint32_t>(i / 4),
                                              static_cast<uint32_t>(step[1]),
                                              static_cast<uint32_t>(step[0]), attrs.stream};
     const bool kept =
         static_cast<double>(philox(counter, key)[i % 4]) >= std::floor(attrs.p * 4294967296.0);
-    y[i] = kept ? x[i] / (1 - attrs.p) : 0;
+    words[i / 32] |= static_cast<uint32_t>(kept) << i % 32;
+  }
+  Array mask;
+  for (const uint32_t word : words) mask.push_back(static_cast<int32_t>(word));
+  return mask;
+}
+
+Array dropout(const Array& x, const Array& mask, const DropoutAttrs& attrs) {
+  Array y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto word = static_cast<uint32_t>(static_cast<int32_t>(mask[i / 32]));
+    y[i] = (word >> i % 32 & 1u) != 0 ? x[i] / (1 - attrs.p) : 0;
   }
   return y;
 }

@@ -56,7 +56,9 @@ Array cache_write(const Array& cache, const Array& x, const CacheRows& rows, int
 Arrays linear_cross_entropy(const Array& h, const Array& w, const Array& labels,
                             const Array& weights);
 
-Array dropout(const Array& x, const Array& step, const DropoutAttrs& attrs);
+// The mask's words as signed numbers.
+Array dropout_mask(const Array& step, const DropoutMaskAttrs& attrs);
+Array dropout(const Array& x, const Array& mask, const DropoutAttrs& attrs);
 
 Array fold(const Array& x, int64_t features, const FoldAttrs& attrs);
 Array unfold(const Array& z, int64_t groups, const FoldAttrs& attrs);

@@ -184,21 +184,23 @@ TEST_SUITE("op") {
 
   TEST_CASE("dropout keeps the right share, and every key gives another mask") {
     struct Key {
-      DropoutAttrs attrs;
+      DropoutMaskAttrs attrs;
       Array step;
     };
-    const DropoutAttrs base{.p = 0.3, .seed = 5, .stream = 1};
-    const std::vector<Key> keys = {
-        {base, {0, 0}},        {base, {1, 0}},        {base, {0, 1}},
-        {{0.3, 6, 1}, {0, 0}}, {{0.3, 5, 2}, {0, 0}}, {{0.3, 5 + (uint64_t{1} << 32), 1}, {0, 0}}};
     const int64_t n = 100000;
+    const DropoutMaskAttrs base{.elements = n, .p = 0.3, .seed = 5, .stream = 1};
+    const std::vector<Key> keys = {
+        {base, {0, 0}},           {base, {1, 0}},
+        {base, {0, 1}},           {{n, 0.3, 6, 1}, {0, 0}},
+        {{n, 0.3, 5, 2}, {0, 0}}, {{n, 0.3, 5 + (uint64_t{1} << 32), 1}, {0, 0}}};
     std::vector<Bytes> masks;
     for (const Key& key : keys) {
       Graph graph;
       const std::vector<CaseInput> in = {{{n}, values(Array(static_cast<size_t>(n), 1.0))},
                                          {{2}, values(key.step), Storage::i32}};
       const Inputs inputs(graph, in, DType::f64, "dropout");
-      const std::vector<Var> y = {dropout(inputs.vars()[0], inputs.vars()[1], key.attrs)};
+      const Var mask = dropout_mask(inputs.vars()[1], key.attrs);
+      const std::vector<Var> y = {dropout(inputs.vars()[0], mask, {.p = key.attrs.p})};
       const auto backend = make_cpu_backend();
       Workspace workspace;
       Plan plan(graph, y, *backend, workspace);

@@ -33,13 +33,29 @@ struct PlannedStepOfTraining {
         micro(tiny.model, tiny.store, tokens, 5, activations),
         plan(micro.graph, std::array{micro.loss}, *backend, workspace) {}
 
+  template <class Counts>
+  int64_t count(const Counts& counts) const {
+    const auto schedule = plan::make_schedule(micro.graph, std::array{micro.loss}, Reuse::yes);
+    return std::ranges::count_if(
+        schedule.steps, [&](const plan::PlannedStep& s) { return counts(*s.op, s.node->scope); });
+  }
+
   // Steps that belong to these modules and are computed again.
   int64_t again(std::string_view module) const {
-    const auto schedule = plan::make_schedule(micro.graph, std::array{micro.loss}, Reuse::yes);
-    return std::ranges::count_if(schedule.steps, [&](const plan::PlannedStep& s) {
-      return s.node->scope.ends_with(kRecomputedScope) &&
-             s.node->scope.find(module) != std::string::npos;
+    return count([&](const Op&, const std::string& scope) {
+      return scope.ends_with(kRecomputedScope) && scope.find(module) != std::string::npos;
     });
+  }
+
+  // Steps of an operation, of the forward pass and again.
+  std::array<int64_t, 2> forward_and_again(OpId id) const {
+    const auto is = [id](const Op& op) { return op.id == static_cast<int>(id); };
+    return {count([&](const Op& op, const std::string& scope) {
+              return is(op) && !scope.ends_with(kRecomputedScope) && !scope.ends_with(kGradScope);
+            }),
+            count([&](const Op& op, const std::string& scope) {
+              return is(op) && scope.ends_with(kRecomputedScope);
+            })};
   }
 };
 
@@ -68,6 +84,10 @@ TEST_CASE("gradients are the same bit for bit, for every method, in f32, bf16 an
   std::vector<AdapterKind> kinds = adapter_kinds();
   kinds.push_back({"full", {}});
   kinds.back().config.method = "full";
+  for (const char* operation : {"sharing", "rotation"}) {
+    kinds.push_back(adapter_kind("mora", operation));
+    kinds.back().config.lora_dropout = 0.25;
+  }
   for (const AdapterKind& kind : kinds) {
     for (const DType working : {DType::f32, DType::f64}) {
       for (const bool narrow : {false, true}) {
@@ -95,7 +115,7 @@ TEST_CASE("the more is computed again, the less memory is planned") {
     adapter.method = method;
     std::array<size_t, kParts.size()> bytes{};
     for (size_t i = 0; i < kParts.size(); ++i) {
-      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]});
+      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]}, {.layers = 4});
       bytes[i] = step.plan.bytes();
     }
     CHECK(bytes[1] < bytes[0]);
@@ -139,8 +159,8 @@ TEST_CASE("a value that is forgotten is made again where a gradient reads it, an
     const Var x = graph.bind(memory.view(), "x"), inner = swiglu(x, x), y = swiglu(inner, inner),
               unread = add(y, inner);
     if (forgets) {
-      graph.forget(inner);
-      graph.forget(unread);
+      forget(inner);
+      forget(unread);
     }
     const std::vector<Var> dx =
         grad(std::array{unread}, std::array{graph.bind(seed.view(), "dy")}, std::array{x});
@@ -150,6 +170,27 @@ TEST_CASE("a value that is forgotten is made again where a gradient reads it, an
     });
     CHECK(again == (forgets ? 1 : 0));
   }
+}
+
+// In each of two layers q_proj, k_proj with v_proj, o_proj, gate_proj with up_proj, and down_proj.
+TEST_CASE("layers of one input share what MoRA compresses, and what of it is large is made again") {
+  using Counts = std::array<int64_t, 2>;
+  const PlannedStepOfTraining rotation(adapter_kind("mora", "rotation").config, 64, {}),
+      sharing(adapter_kind("mora", "sharing").config, 64, {});
+  CHECK(rotation.forward_and_again(OpId::rotate_blocks) == Counts{10, 10});
+  CHECK(sharing.forward_and_again(OpId::fold) == Counts{10, 6});  // 8 and 11 are kept of 24 and 40
+  AdapterConfig random = adapter_kind("mora", "sharing", "random").config;  // each its own order
+  CHECK(PlannedStepOfTraining(random, 64, {}).forward_and_again(OpId::fold) == Counts{14, 8});
+  random.lora_dropout = 0.1;
+  CHECK(PlannedStepOfTraining(random, 64, {}).forward_and_again(OpId::fold) == Counts{14, 8});
+}
+
+TEST_CASE("of dropout a mask is kept, and what it leaves of the input is made again") {
+  AdapterConfig adapter;
+  adapter.lora_dropout = 0.1;
+  const PlannedStepOfTraining step(adapter, 64, {});
+  CHECK(step.forward_and_again(OpId::dropout_mask) == std::array<int64_t, 2>{14, 0});
+  CHECK(step.forward_and_again(OpId::dropout) == std::array<int64_t, 2>{14, 14});
 }
 
 TEST_CASE("a profile tells what is computed again, under the module it belongs to") {

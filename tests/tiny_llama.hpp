@@ -94,6 +94,7 @@ struct TinyOptions {
   DType working = DType::f32;
   DType frozen_matrices = DType::f32;
   bool restarts = false;  // adapters have a step count of their own
+  int64_t layers = 2;
 };
 
 inline LlamaConfig tiny_config(const TinyOptions& options) {
@@ -101,7 +102,7 @@ inline LlamaConfig tiny_config(const TinyOptions& options) {
   c.vocab_size = 61;
   c.hidden_size = 24;
   c.intermediate_size = 40;
-  c.num_hidden_layers = 2;
+  c.num_hidden_layers = options.layers;
   c.num_attention_heads = 4;
   c.num_key_value_heads = 2;
   c.head_dim = 6;

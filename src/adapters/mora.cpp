@@ -16,6 +16,10 @@
 // With fewer outputs than inputs, blocks of inputs beyond those of the outputs are ignored, as by
 // the authors (cover "used"), or go round: block b adds to output block b mod ceil(out/R) (cover
 // "all").
+//
+// Layers that read one x and compress it alike (gate_proj and up_proj, k_proj and v_proj) share
+// what M multiplies. It is one pass over x away: where it is not much smaller than x, the gradient
+// makes it again.
 #include <algorithm>
 #include <cmath>
 
@@ -47,11 +51,19 @@ class Mora : public Adapter {
                            Training::trained)) {}
 
   Var delta(Context& context, const AdaptedLayer& layer) const final {
-    return transform(context, input_dropout(context, layer.x, dropout_, path_));
+    const Var x = input_dropout(context, layer.x, dropout_, path_);
+    const Var compressed = context.once(x, compression(), [&] {
+      const Var made = compress(context, x);
+      return 5 * made.shape().last() < 2 * in_ ? made : forget(made);
+    });
+    return decompress(context, compressed);
   }
 
  protected:
-  virtual Var transform(Context& context, Var x) const = 0;
+  // What M multiplies; alike for adapters of one compression().
+  virtual Var compress(Context& context, Var x) const = 0;
+  virtual std::string compression() const = 0;
+  virtual Var decompress(Context& context, Var compressed) const = 0;  // M included
 
   Var multiply(Context& context, Var compressed) const {
     return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes, .alpha = scale_});
@@ -67,19 +79,20 @@ class Mora : public Adapter {
   const Parameter& m_;
 };
 
-// Compresses x, multiplies, decompresses: rank R at most.
+// Of rank R at most.
 class Narrow : public Mora, public Factored {
  public:
   using Mora::Mora;
   const Factored* factored() const final { return this; }
   int64_t inner() const final { return rank_; }
-  Var up(Context& context, Var inside) const final {
-    return decompress(context, multiply(context, inside));
-  }
+  Var down(Context& context, Var x) const final { return compress(context, x); }
+  Var up(Context& context, Var inside) const final { return decompress(context, inside); }
 
  private:
-  Var transform(Context& context, Var x) const final { return up(context, down(context, x)); }
-  virtual Var decompress(Context& context, Var z) const = 0;
+  Var decompress(Context& context, Var compressed) const final {
+    return expand(context, multiply(context, compressed));
+  }
+  virtual Var expand(Context& context, Var z) const = 0;
 };
 
 // A random order of features with random signs, as permute() takes it.
@@ -104,14 +117,6 @@ class Sharing final : public Narrow {
 
   void regroup(const AdapterConfig& config) override { group(config); }
 
-  Var down(Context& context, Var x) const override {
-    if (random_) x = permute(x, context.constant(in_order_.view(), "input order"), {});
-    const bool padded = input_ == Grouping::strided && !random_;
-    return fold(
-        x,
-        {.size = rank_, .grouping = input_, .padding = padded ? Padding::circular : Padding::none});
-  }
-
  private:
   void group(const AdapterConfig& config) {
     const std::string& name = config.grouping;
@@ -125,7 +130,18 @@ class Sharing final : public Narrow {
     out_order_ = random_order(seed, path() + ".out", out_);
   }
 
-  Var decompress(Context& context, Var z) const override {
+  Var compress(Context& context, Var x) const override {
+    if (random_) x = forget(permute(x, context.constant(in_order_.view(), "input order"), {}));
+    const bool padded = input_ == Grouping::strided && !random_;
+    return fold(
+        x,
+        {.size = rank_, .grouping = input_, .padding = padded ? Padding::circular : Padding::none});
+  }
+  std::string compression() const override {
+    return str(random_ ? path() : "", "sharing ", static_cast<int>(input_), " ", rank_);
+  }
+
+  Var expand(Context& context, Var z) const override {
     const Var y = unfold(z, {.size = out_, .grouping = output_, .padding = Padding::none});
     if (!random_) return y;
     return permute(y, context.constant(out_order_.view(), "output order"), {Direction::backward});
@@ -149,15 +165,23 @@ class Blocks : public Mora {
 
  private:
   virtual Var blocks(Context& context, Var x) const = 0;  // [T, in] -> [T, blocks_ * R]
+  virtual std::string_view name() const = 0;
 
   // Blocks that add to one result are summed before M, which they share.
-  Var transform(Context& context, Var x) const final {
-    const int64_t tokens = x.shape()[0], width = results_ * rank_;
-    Var a = blocks(context, x);
-    if (blocks_ > results_)
-      a = fold(a, {.size = width, .grouping = Grouping::strided, .padding = Padding::none});
-    const Var z =
-        reshape(multiply(context, reshape(a, {tokens * results_, rank_})), {tokens, width});
+  Var compress(Context& context, Var x) const final {
+    const Var a = blocks(context, x);
+    if (blocks_ == results_) return a;
+    return fold(
+        forget(a),
+        {.size = results_ * rank_, .grouping = Grouping::strided, .padding = Padding::none});
+  }
+  std::string compression() const final {
+    return str(name(), " ", blocks_, " ", results_, " ", rank_);
+  }
+
+  Var decompress(Context& context, Var compressed) const final {
+    const Shape each{compressed.shape()[0] * results_, rank_};
+    const Var z = reshape(multiply(context, reshape(compressed, each)), compressed.shape());
     return unfold(z, {.size = out_, .grouping = Grouping::strided, .padding = Padding::none});
   }
 
@@ -168,6 +192,7 @@ class Blocks : public Mora {
 class Decoupling final : public Blocks {
   using Blocks::Blocks;
 
+  std::string_view name() const override { return "decoupling"; }
   Var blocks(Context&, Var x) const override {
     return unfold(
         x, {.size = blocks_ * rank_, .grouping = Grouping::strided, .padding = Padding::none});
@@ -200,10 +225,9 @@ class Rotation final : public Blocks {
     }
   }
 
+  std::string_view name() const override { return "rotation"; }
   Var blocks(Context& context, Var x) const override {
-    const Var rotated = rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
-    context.graph().forget(rotated);  // larger than x, and made by one pass over it
-    return rotated;
+    return rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
   }
 
   OwnedTensor table_;
@@ -212,10 +236,11 @@ class Rotation final : public Blocks {
 class Truncation final : public Narrow {
  public:
   using Narrow::Narrow;
-  Var down(Context&, Var x) const override { return resize(x, {.size = rank_}); }
 
  private:
-  Var decompress(Context&, Var z) const override { return resize(z, {.size = out_}); }
+  Var compress(Context&, Var x) const override { return resize(x, {.size = rank_}); }
+  std::string compression() const override { return str("truncation ", rank_); }
+  Var expand(Context&, Var z) const override { return resize(z, {.size = out_}); }
 };
 
 }  // namespace

@@ -135,7 +135,10 @@ namespace adapters {
 Var input_dropout(Context& context, Var x, double p, const std::string& path) {
   if (p == 0 || !context.dropout()) return x;
   const DropoutSource& source = *context.dropout();
-  return dropout(x, source.step, {.p = p, .seed = source.seed, .stream = stream_of(path)});
+  const Var mask = dropout_mask(
+      source.step,
+      {.elements = x.shape().elements(), .p = p, .seed = source.seed, .stream = stream_of(path)});
+  return forget(dropout(x, mask, {.p = p}));
 }
 
 }  // namespace adapters

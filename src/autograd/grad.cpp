@@ -74,7 +74,7 @@ class ForwardValues {
     const auto guard = graph_.scope(node.scope + kRecomputedScope);
     const std::vector<Var> again = graph_.emit(*node.op, node.attrs, vars(node.in));
     for (size_t o = 0; o < again.size(); ++o) {
-      if (graph_.value(node.out[o]).remembered == Remembered::no) graph_.forget(again[o]);
+      if (graph_.value(node.out[o]).remembered == Remembered::no) forget(again[o]);
     }
     return again;
   }

@@ -56,8 +56,9 @@ Graph::ScopeGuard::~ScopeGuard() {
   graph_.scope_ = outer_;
 }
 
-void Graph::forget(Var v) {
-  values_[static_cast<size_t>(v.id)].remembered = Remembered::no;
+Var forget(Var v) {
+  v.graph->values_[static_cast<size_t>(v.id)].remembered = Remembered::no;
+  return v;
 }
 
 Graph::RecomputeGuard::RecomputeGuard(Graph& graph) : graph_(graph) {

@@ -59,10 +59,8 @@ Attend Llama::packed_attention(Var segment_start) const {
 
 Var Llama::norm(Context& context, std::string_view name, const Parameter& weight, Var x) const {
   const auto guard = context.graph().scope(name);
-  const Var y =
-      rms_norm(x, context.parameter(weight), config_.rms_norm_eps, context.activations()).y;
-  context.graph().forget(y);
-  return y;
+  return forget(
+      rms_norm(x, context.parameter(weight), config_.rms_norm_eps, context.activations()).y);
 }
 
 Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions, const Attend& attend,
@@ -79,9 +77,7 @@ Var Llama::self_attn(Context& context, int64_t index, Var x, Var positions, cons
 
 Var Llama::mlp(Context& context, const Layer& l, Var x) {
   const auto guard = context.graph().scope("mlp");
-  const Var inner = swiglu(l.gate_proj(context, x), l.up_proj(context, x));
-  context.graph().forget(inner);
-  return l.down_proj(context, inner);
+  return l.down_proj(context, forget(swiglu(l.gate_proj(context, x), l.up_proj(context, x))));
 }
 
 Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
@@ -96,7 +92,7 @@ Var Llama::layer(Context& context, int64_t index, Var x, Var positions,
     // a product of hidden_size x hidden_size.
     const Remembered sum = context.activations() == DType::bf16 ? Remembered::no : Remembered::yes;
     x = add(x, self_attn(context, index, h, positions, attend, sum));
-    if (sum == Remembered::no) context.graph().forget(x);
+    if (sum == Remembered::no) forget(x);
   }
   const Var m = norm(context, "post_attention_layernorm", *l.post_attention_layernorm, x);
   return add(x, mlp(context, l, m));

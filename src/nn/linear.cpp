@@ -20,7 +20,7 @@ std::string_view Linear::name() const {
 Var Linear::operator()(Context& context, Var x, Remembered remembered) const {
   const auto guard = context.graph().scope(name());
   auto result = [&](Var v) {  // or a part of it, as wide
-    if (remembered == Remembered::no) context.graph().forget(v);
+    if (remembered == Remembered::no) forget(v);
     return v;
   };
   const Var weight = context.parameter(*weight_),

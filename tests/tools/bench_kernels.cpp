@@ -213,7 +213,10 @@ const Case kCases[] = {
     {"dropout",
      [](Bench& b) {
        const Var x = b.activation({kTokens, kInner});
-       b.keep(dropout(x, b.leaf(DType::i32, {2}), {.p = 0.05, .seed = 1, .stream = 1}));
+       const Var mask =
+           dropout_mask(b.leaf(DType::i32, {2}),
+                        {.elements = x.shape().elements(), .p = 0.05, .seed = 1, .stream = 1});
+       b.keep(dropout(x, mask, {.p = 0.05}));
      }},
     {"lm_head and loss",
      [](Bench& b) {

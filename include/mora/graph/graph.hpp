@@ -110,10 +110,6 @@ class Graph {
   };
   [[nodiscard]] ScopeGuard scope(std::string_view name) { return {*this, name}; }
 
-  // The gradient makes v again where it reads it: for what takes no longer to make than to fetch,
-  // or little for the memory it would hold.
-  void forget(Var v);
-
   // Nodes [begin, end) whose values grad() computes again instead of reading: they die with the
   // forward pass. Regions do not nest.
   struct Region {
@@ -134,6 +130,8 @@ class Graph {
   };
 
  private:
+  friend Var forget(Var v);
+
   int next_node() const { return static_cast<int>(nodes_.size()); }
 
   std::deque<Node> nodes_;
@@ -142,6 +140,10 @@ class Graph {
   std::deque<Region> recomputed_;  // in order
   bool in_region_ = false;
 };
+
+// v, which the gradient makes again where it reads it: for what takes no longer to make than to
+// fetch, or little for the memory it would hold.
+Var forget(Var v);
 
 // The same bytes under another shape: an alias, no kernel, no copy. Differentiable.
 Var reshape(Var x, const Shape& shape);

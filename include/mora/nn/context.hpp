@@ -4,6 +4,8 @@
 
 #include <map>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "mora/nn/parameter.hpp"
 #include "mora/ops/ops.hpp"
@@ -28,6 +30,15 @@ class Context {
   Var parameter(const Parameter& p);
   Var constant(const Tensor& memory, const std::string& name);  // bound once per address
 
+  // What make() makes of x, once for all that ask for it by the same name: layers side by side that
+  // read one x share it.
+  template <class Make>
+  Var once(Var x, const std::string& name, const Make& make) {
+    const auto [at, is_new] = made_.try_emplace({x.id, name});
+    if (is_new) at->second = make();
+    return at->second;
+  }
+
   // What activations are stored in between operations; empty: as the working type. The sum that
   // runs from layer to layer is always of the working type.
   void store_activations(DType dtype) { activations_ = dtype; }
@@ -47,6 +58,7 @@ class Context {
  private:
   Graph& graph_;
   std::map<const void*, Var> bound_;
+  std::map<std::pair<int, std::string>, Var> made_;
   std::optional<DropoutSource> dropout_;
   std::optional<DType> activations_;
   Recompute recompute_ = Recompute::none;

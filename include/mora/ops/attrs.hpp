@@ -56,10 +56,15 @@ struct AttentionAttrs {
   double scale;  // usually 1/sqrt(head_dim)
 };
 
-struct DropoutAttrs {
+struct DropoutMaskAttrs {
+  int64_t elements;
   double p;
   uint64_t seed;
   uint32_t stream;  // which dropout of the model this is
+};
+
+struct DropoutAttrs {
+  double p;
 };
 
 // How the N positions of an axis are shared among R groups (shared positions are summed, or given

@@ -89,9 +89,10 @@ struct CrossEntropy {
 // whole. h: [T, D], w: [V, D], labels: [T] i32, weights: [T].
 CrossEntropy linear_cross_entropy(Var h, Var w, Var labels, Var weights);
 
-// x * mask / (1 - p); the mask is a function of (seed, stream, step, element). step: [2] i32 {step,
-// micro step}.
-Var dropout(Var x, Var step, const DropoutAttrs& attrs);
+// Which elements dropout keeps, with probability 1 - p: bit i % 32 of word i / 32, [ceil(elements /
+// 32)] i32; a function of (seed, stream, step, element). step: [2] i32 {step, micro step}.
+Var dropout_mask(Var step, const DropoutMaskAttrs& attrs);
+Var dropout(Var x, Var mask, const DropoutAttrs& attrs);  // x / (1 - p) where the mask keeps it
 
 Var fold(Var x, const FoldAttrs& attrs);  // [T, N] -> [T, R]: sums of the groups
 // [T, R] -> [T, N]: every member gets its group's value; fold's transpose. c is added, if it is
