@@ -7,8 +7,8 @@ turns of a step or a second, one stopped while the other works (turns.py): a rat
 beside it. A case's peer runs in each of its ways (eager and torch.compile; bf16 weights and autocast) and the fastest counts; a
 way that takes twice the time of the best one ends after its first turn. MoRA also takes turns with our own LoRA of the same r.
 
-    --threads N (all)   --turns N (7, after two steps that warm up)   --build DIR (build)   --no-compile
-    --ours (without peers)
+    --threads N (all)   --turns N (7, after two steps that warm up)   --build DIR (build)
+    --no-compile, --no-eager: peers in fewer ways   --ours: without peers
     --device cuda: the cases of a GPU instead, both sides on the first one; memory is then what each holds there
 
 To be run by a Python that has torch, transformers and peft. "share" is the part of the machine's matrix-product speed
@@ -194,7 +194,8 @@ def ways_of(args, case, known_ways):
     if case.peer in known_ways:
         return [known_ways[case.peer]]
     dtypes = ["fp32"] if case.dtype == "fp32" else ["bf16 weights", "bf16 autocast"]
-    return [(d, c) for d in dtypes for c in ([False] if args.no_compile else [False, True])]
+    compiled = [False] * (not args.no_eager) + [True] * (not args.no_compile)
+    return [(d, c) for d in dtypes for c in compiled]
 
 
 def in_turn(turns, ours, other, enough=lambda ratio: False):
@@ -289,6 +290,7 @@ def main():
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--no-eager", action="store_true")
     parser.add_argument("--ours", action="store_true")
     args = parser.parse_args()
     out = args.out.resolve()
