@@ -109,13 +109,18 @@ TEST_CASE("gradients are the same bit for bit, for every method, in f32, bf16 an
 }
 
 TEST_CASE("the more is computed again, the less memory is planned") {
-  for (const char* method : {"full", "lora", "mora"}) {
+  struct Run {
+    const char* method;
+    int64_t layers;
+  };
+  // A layer at work holds more of MoRA, so that it takes more of them to gain by the last step.
+  for (const auto& [method, layers] : {Run{"full", 2}, {"lora", 2}, {"mora", 4}}) {
     INFO(method);
     AdapterConfig adapter;
     adapter.method = method;
     std::array<size_t, kParts.size()> bytes{};
     for (size_t i = 0; i < kParts.size(); ++i) {
-      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]}, {.layers = 4});
+      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]}, {.layers = layers});
       bytes[i] = step.plan.bytes();
     }
     CHECK(bytes[1] < bytes[0]);
