@@ -241,6 +241,18 @@ TEST_SUITE("core") {
           cpu::exponential_of_negative(cpu::Vec<float>{} + std::bit_cast<float>(bits))[3]));
   }
 
+  TEST_CASE("powers of two in lanes") {
+    auto of = [](float x) { return cpu::power_of_two(cpu::Vec<float>{} + x)[7]; };
+    for (float x = -125.99f; x < 1.0f; x += 1.3e-4f)
+      CHECK(of(x) == doctest::Approx(std::exp2(static_cast<double>(x))).epsilon(3e-6));
+    for (const float x : {0.0f, -0.0f, -1e-30f}) CHECK(of(x) == 1.0f);
+    CHECK(of(-126.0f) == std::numeric_limits<float>::min());
+    for (const float x : {-126.1f, -1e10f, -std::numeric_limits<float>::max(), -kInfinity})
+      CHECK(of(x) == 0.0f);
+    CHECK(std::isnan(of(kInfinity - kInfinity)));
+    CHECK(std::isnan(of(NAN)));
+  }
+
   TEST_CASE("the sigmoid in lanes") {
     for (float x = -100.0f; x < 100.0f; x += 0.173f) {
       const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));

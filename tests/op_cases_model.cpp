@@ -466,6 +466,7 @@ void attention_cases(Cases& out) {
   attention_case(out, kSegments, {6, 2, 0.5}, 4);
   attention_case(out, kSegments, {2, 1, 0.125}, 64);
   attention_case(out, {200}, {1, 1, 3.0}, 16);
+  attention_case(out, {419, 9}, {2, 1, 0.25}, 16);  // more than a block of keys
   // Several blocks of wide heads in segments that begin inside of them, one before or behind where
   // all or nothing is seen; heads between the widths that kernels are made for.
   attention_case(out, {31, 96, 40}, {2, 1, 0.15}, 128);

@@ -80,7 +80,7 @@ struct Forward {
 
   // n queries from t on.
   void write(int64_t t, int64_t n, int64_t h, const SoftmaxLanes<T>& lanes, const T* sums) const {
-    if (y != nullptr) write_lanes(view, t, n, h, sums, lanes.total, y);
+    if (y != nullptr) write_lanes(view, t, n, h, sums, T(1) / lanes.total, y);
     for (int64_t i = 0; lse != nullptr && i < n; ++i)
       lse[(t + i) * view.heads + h] = lanes.largest[i] + std::log(lanes.total[i]);
   }

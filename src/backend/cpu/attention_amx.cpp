@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numbers>
 
 #include "backend/cpu/softmax_lanes.hpp"
 #include "mora/core/parallel.hpp"
@@ -12,10 +13,9 @@ namespace {
 
 constexpr int64_t kQueries = kLaneQueries, kKeys = 64;  // whose scores stay in the nearest cache
 
-// To nearest even, to the upper 16 bits.
+// To the nearest number of the upper 16 bits.
 Words rounded(Vec<float> v) {
-  const Words u = reinterpret_cast<const Words&>(v);
-  return u + 0x7fffu + (u >> 16 & 1u);
+  return reinterpret_cast<const Words&>(v) + 0x8000u;
 }
 
 // Takes in scores, -infinity where they do not count; returns by how much what was summed before
@@ -24,12 +24,12 @@ Words rounded(Vec<float> v) {
 Vec<float> absorb(SoftmaxLanes<float>& lanes, const float* scores, int64_t keys, float scale,
                   bf16* weights) {
   const Vec<float> top = lanes.top(scores, keys),
-                   shrink = exponential_of_negative(scale * (lanes.largest - top));
+                   shrink = power_of_two(scale * (lanes.largest - top)), shift = scale * top;
   Vec<float> even{}, odd{};
   for (int64_t j = 0; j < keys; j += 2) {
     const float* row = scores + j * kQueries;
-    const Vec<float> first = exponential_of_negative(scale * (load(row) - top)),
-                     second = exponential_of_negative(scale * (load(row + kQueries) - top));
+    const Vec<float> first = power_of_two(scale * load(row) - shift),
+                     second = power_of_two(scale * load(row + kQueries) - shift);
     even += first;
     odd += second;
     *reinterpret_cast<Words*>(weights + j * amx::kTile) =
@@ -67,7 +67,8 @@ struct ForwardAmx {
       hide(scores, s - begin, m, keys);
       for (int64_t i = first; i < n; i += amx::kTile) {
         shrink_sums(sum + i, head_dim,
-                    absorb(lanes[i / amx::kTile], scores + i, keys, view.scale,
+                    absorb(lanes[i / amx::kTile], scores + i, keys,
+                           std::numbers::log2e_v<float> * view.scale,
                            weights + amx::packed_elements(keys, i)));
       }
       amx::transpose_a({view.kv_row(v, s, h), view.kv_width}, head_dim, m, values, kKeys);
@@ -82,7 +83,7 @@ struct ForwardAmx {
   // n queries from t on.
   void write(int64_t t, int64_t n, int64_t h, const SoftmaxLanes<float>& lanes,
              const float* sums) const {
-    if (y != nullptr) write_lanes(view, t, n, h, sums, lanes.total, y);
+    if (y != nullptr) write_lanes(view, t, n, h, sums, 1.0f / lanes.total, y);
     for (int64_t i = 0; lse != nullptr && i < n; ++i)
       lse[(t + i) * view.heads + h] = view.scale * lanes.largest[i] + std::log(lanes.total[i]);
   }

@@ -3,31 +3,33 @@
 // of A for dk and dv, and lse is a vector along the queries.
 #include <algorithm>
 #include <memory>
+#include <numbers>
 
 #include "backend/cpu/attention_amx.hpp"
 #include "backend/cpu/head_sums.hpp"
+#include "backend/cpu/softmax_lanes.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
 
 namespace {
 
-constexpr int64_t kQueries = 64, kKeys = 64;  // of a square, which stays in the nearest cache
-constexpr int64_t kKeyBlock = 256;            // keys that share the packed queries
+constexpr int64_t kQueries = kLaneQueries, kKeys = 64;  // of a square
+constexpr int64_t kKeyBlock = 256;                      // keys whose dS waits for the product of dq
 
 // A block of queries as the products want it.
 struct Queries {
   int64_t first, n;
   alignas(64) bf16 q_t[kQueries * kMaxHeadDim], dy_t[kQueries * kMaxHeadDim];  // [K, n]
   alignas(64) bf16 q[kQueries * kMaxHeadDim], dy[kQueries * kMaxHeadDim];      // [n, K]
-  float lse[kQueries], delta[kQueries];
+  float lse[kQueries], delta[kQueries];                                        // lse: to base 2
+  alignas(64) float dq[kMaxHeadDim * kQueries];                                // [K, n]
 };
 
-// A block of keys and its gradients.
-struct Keys {
-  int64_t first, m;
-  alignas(64) bf16 packed[kKeyBlock * kMaxHeadDim];  // [m, K]
-  alignas(64) float dk[kKeyBlock * kMaxHeadDim], dv[kKeyBlock * kMaxHeadDim];
+// What a head of a segment keeps: its keys, [K, kKeyBlock] of every block, and sums of [T, K].
+struct Head {
+  bf16* keys;
+  float *dk, *dv;
 };
 
 struct Square {
@@ -41,40 +43,38 @@ struct BackwardAmx {
   const float* lse;
   bf16* dq;        // [T, H*K], or null
   float *dk, *dv;  // [T, H*K] each
-  float* deltas;   // [T, H]: dy * y
 
-  // The segment [start, stop), head h; sums: of dq, [stop - start, K].
-  void segment(int64_t start, int64_t stop, int64_t h, float* sums) const {
-    const int64_t head_dim = view.head_dim;
-    for (int64_t t = start; t < stop; ++t)
-      deltas[t * view.heads + h] = dot(view.row(dy, t, h), view.row(y, t, h), head_dim);
-    std::fill_n(sums, (stop - start) * head_dim, 0.0f);
-    Keys keys;
+  // The segment [start, stop), head h.
+  void segment(int64_t start, int64_t stop, int64_t h, const Head& head) const {
+    const int64_t head_dim = view.head_dim, tokens = stop - start;
+    for (int64_t s = 0; s < tokens; s += kKeyBlock)
+      amx::transpose_a({view.kv_row(k, start + s, h), view.kv_width}, head_dim,
+                       std::min(kKeyBlock, tokens - s), head.keys + s * head_dim, kKeyBlock);
+    std::fill_n(head.dk, tokens * head_dim, 0.0f);
+    std::fill_n(head.dv, tokens * head_dim, 0.0f);
     Queries queries;
     amx::Tiles tiles;
-    for (keys.first = start; keys.first < stop; keys.first += kKeyBlock) {
-      keys.m = std::min(kKeyBlock, stop - keys.first);
-      amx::pack_b(amx::Rows{view.kv_row(k, keys.first, h), view.kv_width}, Transpose::no, keys.m,
-                  head_dim, keys.packed);
-      std::fill_n(keys.dk, keys.m * head_dim, 0.0f);
-      std::fill_n(keys.dv, keys.m * head_dim, 0.0f);
-      for (int64_t t = keys.first; t < stop; t += kQueries) {
-        take(t, std::min(kQueries, stop - t), h, queries);
-        against(queries, keys, h, sums + (t - start) * head_dim, tiles);
-      }
-      copy_rows(keys.dk, keys, h, dk);
-      copy_rows(keys.dv, keys, h, dv);
+    for (int64_t t = start; t < stop; t += kQueries) {
+      take(t, std::min(kQueries, stop - t), h, queries);
+      for (int64_t s = start; s < t + queries.n; s += kKeyBlock)
+        against(queries, start, s, std::min(kKeyBlock, t + queries.n - s), h, head, tiles);
+      for (int64_t i = 0; dq != nullptr && i < queries.n; i += amx::kTile)
+        write_lanes(view, t + i, std::min(amx::kTile, queries.n - i), h, queries.dq + i,
+                    Vec<float>{} + view.scale, dq);
     }
-    for (int64_t t = start; dq != nullptr && t < stop; ++t) {
-      for (int64_t d = 0; d < head_dim; d += kLanes<float>)
-        store(dq + t * view.width + h * head_dim + d, load(sums + (t - start) * head_dim + d));
-    }
+    copy_rows(head.dk, start, tokens, h, view.scale, dk);
+    copy_rows(head.dv, start, tokens, h, 1.0f, dv);
   }
 
-  void copy_rows(const float* from, const Keys& keys, int64_t h, float* to) const {
-    for (int64_t j = 0; j < keys.m; ++j)
-      std::copy_n(from + j * view.head_dim, view.head_dim,
-                  to + (keys.first + j) * view.width + h * view.head_dim);
+  // To where the heads are added up when all are there.
+  void copy_rows(const float* from, int64_t start, int64_t tokens, int64_t h, float factor,
+                 float* to) const {
+    for (int64_t j = 0; j < tokens; ++j) {
+      float* row = to + (start + j) * view.width + h * view.head_dim;
+      for (int64_t d = 0; d < view.head_dim; d += kLanes<float>)
+        stream(row + d, factor * load(from + j * view.head_dim + d));
+    }
+    finish_streaming();
   }
 
   // Queries [t, t + n): those behind n get no weight.
@@ -90,51 +90,72 @@ struct BackwardAmx {
     std::fill_n(x.lse, kQueries, std::numeric_limits<float>::infinity());
     std::fill_n(x.delta, kQueries, 0.0f);
     for (int64_t i = 0; i < n; ++i) {
-      x.lse[i] = lse[(t + i) * view.heads + h];
-      x.delta[i] = deltas[(t + i) * view.heads + h];
+      x.lse[i] = std::numbers::log2e_v<float> * lse[(t + i) * view.heads + h];
+      x.delta[i] = dot(view.row(dy, t + i, h), view.row(y, t + i, h), head_dim);
     }
+    std::fill_n(x.dq, head_dim * kQueries, 0.0f);
   }
 
-  // Queries against the keys that they see; dq: of the queries, [n, K].
-  void against(const Queries& x, Keys& keys, int64_t h, float* dq_sums, amx::Tiles& tiles) const {
-    const int64_t head_dim = view.head_dim, m = std::min(keys.m, x.first + x.n - keys.first);
-    alignas(64) bf16 ds[kQueries * kKeyBlock];  // [n, m]
+  // Queries against keys [s, s + m) of the segment from `start` on.
+  void against(Queries& x, int64_t start, int64_t s, int64_t m, int64_t h, const Head& head,
+               amx::Tiles& tiles) const {
+    const int64_t head_dim = view.head_dim;
+    alignas(64) bf16 ds[kKeyBlock * kQueries];  // [m, n]
     Square square;
     for (int64_t j = 0; j < m; j += kKeys) {
-      const int64_t rows = std::min(kKeys, m - j);
-      weigh(x, keys.first + j, rows, h, square, tiles);
-      amx::multiply(tiles, rows, head_dim, {x.n, {square.weights, kQueries}, x.dy},
-                    keys.dv + j * head_dim, head_dim, Store::add);
-      amx::multiply(tiles, rows, head_dim, {x.n, {square.ds, kQueries}, x.q},
-                    keys.dk + j * head_dim, head_dim, Store::add);
-      amx::transpose_a({square.ds, kQueries}, x.n, rows, ds + j, kKeyBlock);
+      const int64_t keys = std::min(kKeys, m - j), at = s + j - start;
+      // Queries of blocks in front of these keys see none of them.
+      const int64_t first = std::max<int64_t>(0, s + j - x.first) / amx::kBlock * amx::kBlock;
+      weigh(x, first, s + j, keys, h, square, tiles);
+      const int64_t rest = rounded_up(x.n, amx::kDepth) - first;
+      amx::multiply(tiles, keys, head_dim,
+                    {rest, {square.weights + first, kQueries}, x.dy + first * amx::kTile, x.n},
+                    head.dv + at * head_dim, head_dim, Store::add);
+      amx::multiply(tiles, keys, head_dim,
+                    {rest, {square.ds + first, kQueries}, x.q + first * amx::kTile, x.n},
+                    head.dk + at * head_dim, head_dim, Store::add);
+      for (int64_t i = 0; i < x.n; i += amx::kTile) {
+        bf16* to = ds + amx::packed_elements(kKeyBlock, i) + j * amx::kTile;
+        if (i < first)
+          std::fill_n(to, amx::packed_elements(keys, amx::kTile), bf16(0.0f));
+        else
+          amx::pack_b(amx::Rows{square.ds + i, kQueries}, Transpose::no, keys, amx::kTile, to);
+      }
     }
     // dq += dS k
-    amx::multiply(tiles, x.n, head_dim, {m, {ds, kKeyBlock}, keys.packed, keys.m}, dq_sums,
-                  head_dim, Store::add);
+    amx::multiply(tiles, head_dim, x.n,
+                  {rounded_up(m, amx::kDepth),
+                   {head.keys + (s - start) * head_dim, kKeyBlock},
+                   ds,
+                   kKeyBlock},
+                  x.dq, kQueries, Store::add);
   }
 
-  // P = exp(scale * score - lse),  dS = scale * P * (dP - delta), of keys [s, s + m), transposed
-  void weigh(const Queries& x, int64_t s, int64_t m, int64_t h, Square& square,
+  // P = exp(scale * score - lse),  dS = P * (dP - delta), which lacks scale, of keys [s, s + m)
+  // and queries from `first` on, transposed
+  void weigh(const Queries& x, int64_t first, int64_t s, int64_t m, int64_t h, Square& square,
              amx::Tiles& tiles) const {
-    const int64_t head_dim = view.head_dim;
-    amx::multiply(tiles, m, x.n, {head_dim, {view.kv_row(k, s, h), view.kv_width}, x.q_t}, square.p,
-                  kQueries, Store::assign);
-    amx::multiply(tiles, m, x.n, {head_dim, {view.kv_row(v, s, h), view.kv_width}, x.dy_t},
-                  square.dp, kQueries, Store::assign);
-    // Queries in front of a key do not see it, and behind the last one nothing was multiplied.
-    const int64_t multiplied = rounded_up(x.n, amx::kTile);
+    const int64_t head_dim = view.head_dim, skipped = amx::packed_elements(head_dim, first);
+    amx::multiply(tiles, m, x.n - first,
+                  {head_dim, {view.kv_row(k, s, h), view.kv_width}, x.q_t + skipped},
+                  square.p + first, kQueries, Store::assign);
+    amx::multiply(tiles, m, x.n - first,
+                  {head_dim, {view.kv_row(v, s, h), view.kv_width}, x.dy_t + skipped},
+                  square.dp + first, kQueries, Store::assign);
+    const float scale = std::numbers::log2e_v<float> * view.scale;
+    // Behind the last query nothing was multiplied.
+    const int64_t multiplied = rounded_up(x.n, amx::kTile), end = rounded_up(x.n, amx::kDepth);
     for (int64_t j = 0; j < m; ++j) {
       float *p = square.p + j * kQueries, *dp = square.dp + j * kQueries;
-      if (s + j > x.first)
-        std::fill_n(p, std::min(x.n, s + j - x.first), -std::numeric_limits<float>::infinity());
-      for (int64_t i = multiplied; i < kQueries; ++i) p[i] = dp[i] = 0.0f;
-      for (int64_t i = 0; i < kQueries; i += kLanes<float>) {
-        const Vec<float> weight =
-            exponential_of_negative(view.scale * load(p + i) - load(x.lse + i));
+      for (int64_t i = multiplied; i < end; ++i) p[i] = dp[i] = 0.0f;
+    }
+    hide(square.p, s - x.first, m, m);
+    for (int64_t j = 0; j < m; ++j) {
+      const float *p = square.p + j * kQueries, *dp = square.dp + j * kQueries;
+      for (int64_t i = first; i < end; i += kLanes<float>) {
+        const Vec<float> weight = power_of_two(scale * load(p + i) - load(x.lse + i));
         store(square.weights + j * kQueries + i, weight);
-        store(square.ds + j * kQueries + i,
-              view.scale * weight * (load(dp + i) - load(x.delta + i)));
+        store(square.ds + j * kQueries + i, weight * (load(dp + i) - load(x.delta + i)));
       }
     }
   }
@@ -142,23 +163,24 @@ struct BackwardAmx {
 
 // Where what stands in scratch memory, one behind the other.
 struct Places {
-  size_t starts, deltas, sums;  // sums: of dk and of dv, so many bytes each
-  size_t slot;                  // sums of dq of a task
+  size_t starts, sums;  // sums: of dk and of dv, so many bytes each
+  size_t keys, head;    // of a task: its keys, and sums of dk and of dv
   int64_t slots = thread_count();
+
+  size_t slot() const { return keys + 2 * head; }
 };
 
 }  // namespace
 
 Prepared prepare_attention_grad_amx(const OpCall& call) {
-  const int64_t tokens = call.in[0].shape[0], heads = call.attrs.as<AttentionAttrs>().heads;
+  const int64_t tokens = call.in[0].shape[0], heads = call.attrs.as<AttentionAttrs>().heads,
+                head_dim = call.in[0].shape.last() / heads;
   auto places = std::make_shared<Places>();
   places->starts = scratch_room(tokens + 1, DType::i32);
-  places->deltas = scratch_room(tokens * heads, DType::f32);
   places->sums = scratch_room(call.in[0].shape.elements(), DType::f32);
-  places->slot =
-      scratch_room(call.in[0].shape.elements() / std::max<int64_t>(heads, 1), DType::f32);
-  return {places->starts + places->deltas + 2 * places->sums +
-              places->slot * static_cast<size_t>(places->slots),
+  places->keys = scratch_room(rounded_up(tokens, kKeyBlock) * head_dim, DType::bf16);
+  places->head = scratch_room(tokens * head_dim, DType::f32);
+  return {places->starts + 2 * places->sums + places->slot() * static_cast<size_t>(places->slots),
           places};
 }
 
@@ -167,8 +189,7 @@ void attention_grad_amx(const KernelArgs& args) {
   const int64_t tokens = args.in[0].shape()[0];
   auto* scratch = static_cast<std::byte*>(args.scratch);
   auto* starts = reinterpret_cast<int32_t*>(scratch);
-  auto* deltas = scratch + places.starts;
-  auto *dk = deltas + places.deltas, *dv = dk + places.sums, *slots = dv + places.sums;
+  auto *dk = scratch + places.starts, *dv = dk + places.sums, *slots = dv + places.sums;
   const BackwardAmx backward{.view = AttentionView<bf16>(args),
                              .q = ptr<const bf16>(args.in[0]),
                              .k = ptr<const bf16>(args.in[1]),
@@ -178,14 +199,15 @@ void attention_grad_amx(const KernelArgs& args) {
                              .lse = ptr<const float>(args.in[5]),
                              .dq = ptr<bf16>(args.out[0]),
                              .dk = reinterpret_cast<float*>(dk),
-                             .dv = reinterpret_cast<float*>(dv),
-                             .deltas = reinterpret_cast<float*>(deltas)};
+                             .dv = reinterpret_cast<float*>(dv)};
   const AttentionView<bf16>& view = backward.view;
   const int64_t segments = find_segments(ptr<const int32_t>(args.in[3]), tokens, starts);
   for_panels(segments * view.heads, places.slots, [&](int64_t task, int64_t slot) {
     const int64_t s = task / view.heads;
-    backward.segment(starts[s], starts[s + 1], task % view.heads,
-                     reinterpret_cast<float*>(slots + static_cast<size_t>(slot) * places.slot));
+    auto* room = slots + static_cast<size_t>(slot) * places.slot();
+    const Head head{reinterpret_cast<bf16*>(room), reinterpret_cast<float*>(room + places.keys),
+                    reinterpret_cast<float*>(room + places.keys + places.head)};
+    backward.segment(starts[s], starts[s + 1], task % view.heads, head);
   });
   sum_groups(view, backward.dk, tokens, view.group, ptr<bf16>(args.out[1]));
   sum_groups(view, backward.dv, tokens, view.group, ptr<bf16>(args.out[2]));

@@ -41,6 +41,20 @@ inline void store(T* p, Vec<T> v) {
   *reinterpret_cast<Vec<T>*>(p) = v;
 }
 
+// The larger ones of the lanes; a NaN of b stays.
+inline Vec<float> larger(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)  // gcc makes two instructions of the comparison, and warns without a mask
+  const __m512 top = _mm512_maskz_max_ps(0xffff, reinterpret_cast<const __m512&>(a),
+                                         reinterpret_cast<const __m512&>(b));
+  return reinterpret_cast<const Vec<float>&>(top);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Vec<double> larger(Vec<double> a, Vec<double> b) {
+  return a > b ? a : b;
+}
+
 typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
 
 // The bits of 16 numbers as words.
@@ -59,16 +73,26 @@ inline Vec<float> load(const bf16* p) {
   return reinterpret_cast<const Vec<float>&>(wide);
 }
 
-// 32 numbers that fill the cache line at p, written past the caches; after the last of them a
-// thread calls finish_streaming().
+// 32 numbers, or 16 in f32, that fill the cache line at p, written past the caches; after the last
+// of them a thread calls finish_streaming().
+#if defined(__AVX512F__)
+inline void stream(float* p, Vec<float> v) {
+  _mm512_stream_ps(p, reinterpret_cast<const __m512&>(v));
+}
+inline void finish_streaming() {
+  _mm_sfence();
+}
+#else
+inline void stream(float* p, Vec<float> v) {
+  store(p, v);
+}
+inline void finish_streaming() {}
+#endif
 #if defined(__AVX512BF16__)
 inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
   const __m512bh rounded = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(second),
                                                reinterpret_cast<const __m512&>(first));
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<const __m512i&>(rounded));
-}
-inline void finish_streaming() {
-  _mm_sfence();
 }
 inline void store(bf16* p, Vec<float> v) {  // numbers below the normal ones become zero
   const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(v));
@@ -82,7 +106,6 @@ inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
   store(p, first);
   store(p + kLanes<float>, second);
 }
-inline void finish_streaming() {}
 #endif
 
 // The first n lanes; the others are zeros, or stay as they are in memory.
@@ -136,8 +159,7 @@ inline T largest(const T* x, int64_t n) {
   if (n >= kLanes<T>) {
     Vec<T> lanes = load(x);
     for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) {
-      const Vec<T> v = load(x + i);
-      lanes = v > lanes ? v : lanes;
+      lanes = larger(load(x + i), lanes);
     }
     top = lane_max<T>(lanes);
   }
@@ -196,7 +218,7 @@ inline double exponential(double x) {
 // The same for lanes of x <= 0, as a softmax has them.
 inline Vec<float> exponential_of_negative(Vec<float> x) {
   const Vec<float> least = Vec<float>{} - 87.33654f;
-  const Vec<float> clamped = least > x ? least : x;
+  const Vec<float> clamped = larger(least, x);
   const Vec<float> shifted = clamped * 1.44269504f + 12582912.0f;
   const Vec<float> n = shifted - 12582912.0f;
   const Vec<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -211,6 +233,23 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
       reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
   const Vec<float> number = least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
   return x == x ? number : x;  // as above
+}
+
+// 2^x of lanes of x <= 0 for weights that are rounded to bf16: within 3e-6, 2^n * p(r) with |r| <=
+// 1/2 and a polynomial of degree 4. Below -126 the result is 0; a NaN, as arithmetic makes it,
+// stays.
+inline Vec<float> power_of_two(Vec<float> x) {
+  const Vec<float> least = Vec<float>{} - 126.0f, clamped = larger(least, x);
+  const Vec<float> shifted = clamped + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest integer
+  const Vec<float> r = clamped - (shifted - 12582912.0f);
+  Vec<float> p = Vec<float>{} + 9.58285317e-3f;
+  p = p * r + 5.59064250e-2f;
+  p = p * r + 2.40240986e-1f;
+  p = p * r + 6.93124193e-1f;
+  p = p * r + 1.0f;
+  const Words result =
+      reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
+  return least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
 }
 
 // Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.

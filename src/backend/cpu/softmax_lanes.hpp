@@ -31,10 +31,7 @@ struct SoftmaxLanes {
   // The largest of the scores so far and of those of the next keys.
   Vec<T> top(const T* scores, int64_t keys) const {
     Vec<T> top = largest;
-    for (int64_t j = 0; j < keys; ++j) {
-      const Vec<T> v = load(scores + j * kLaneQueries);
-      top = v > top ? v : top;
-    }
+    for (int64_t j = 0; j < keys; ++j) top = larger(load(scores + j * kLaneQueries), top);
     return top;
   }
 
@@ -55,25 +52,24 @@ void shrink_sums(T* sums, int64_t head_dim, Vec<T> shrink) {
     store(sums + d * kLaneQueries, shrink * load(sums + d * kLaneQueries));
 }
 
-// y of n queries from t on, of head h
+// y = factor * sums of n queries from t on, of head h
 template <class S>
 void write_lanes(const AttentionView<S>& view, int64_t t, int64_t n, int64_t h,
-                 const Working<S>* sums, Vec<Working<S>> total, S* y) {
+                 const Working<S>* sums, Vec<Working<S>> factor, S* y) {
   using T = Working<S>;
-  const Vec<T> inverse = T(1) / total;
   int64_t d = 0;
   if constexpr (std::is_same_v<T, float>) {
     for (; d + kLanes<T> <= view.head_dim; d += kLanes<T>) {
       Vec<T> rows[kLanes<T>];
       for (int64_t i = 0; i < kLanes<T>; ++i)
-        rows[i] = inverse * load(sums + (d + i) * kLaneQueries);
+        rows[i] = factor * load(sums + (d + i) * kLaneQueries);
       transpose(rows);
       for (int64_t i = 0; i < n; ++i)
         store(y + (t + i) * view.width + h * view.head_dim + d, rows[i]);
     }
   }
   for (; d < view.head_dim; ++d) {
-    const Vec<T> row = inverse * load(sums + d * kLaneQueries);
+    const Vec<T> row = factor * load(sums + d * kLaneQueries);
     for (int64_t i = 0; i < n; ++i)
       y[(t + i) * view.width + h * view.head_dim + d] = value_as<S>(row[i]);
   }
