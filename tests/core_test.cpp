@@ -258,7 +258,18 @@ TEST_SUITE("core") {
       const double expected = 1 / (1 + std::exp(-static_cast<double>(x)));
       CHECK(cpu::sigmoid(cpu::Vec<float>{} + x)[5] == doctest::Approx(expected).epsilon(4e-7));
       CHECK(cpu::sigmoid(cpu::Vec<double>{} + x)[5] == doctest::Approx(expected).epsilon(1e-15));
+      if (x < -87) continue;  // there it falls no further
+      CHECK(cpu::sigmoid_for<bf16>(cpu::Vec<float>{} + x)[5] ==
+            doctest::Approx(expected).epsilon(4e-6));
     }
+    for (const float x : {-88.0f, -1e10f, -kInfinity}) {
+      const float s = cpu::sigmoid_for<bf16>(cpu::Vec<float>{} + x)[0];
+      CHECK(s >= 0.0f);
+      CHECK(s < 2e-38f);
+    }
+    for (const float x : {90.0f, 1e10f, kInfinity})
+      CHECK(cpu::sigmoid_for<bf16>(cpu::Vec<float>{} + x)[0] == doctest::Approx(1).epsilon(1e-7));
+    CHECK(std::isnan(cpu::sigmoid_for<bf16>(cpu::Vec<float>{} + NAN)[0]));
     CHECK(cpu::sigmoid(cpu::Vec<float>{})[0] == 0.5f);
     CHECK(cpu::sigmoid(cpu::Vec<float>{} - 200.0f)[0] == 0.0f);
     CHECK(cpu::sigmoid(cpu::Vec<float>{} + 200.0f)[0] == 1.0f);

@@ -16,7 +16,8 @@ namespace mora {
 inline constexpr std::array<uint32_t, 2> kPhiloxFactors = {0xD2511F53u, 0xCD9E8D57u};
 
 // One of Philox's ten rounds, and the key of the next.
-constexpr std::array<uint32_t, 4> philox_round(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+constexpr std::array<uint32_t, 4> philox_round(std::array<uint32_t, 4> c,
+                                               std::array<uint32_t, 2> k) {
   const uint64_t a = uint64_t{kPhiloxFactors[0]} * c[0];
   const uint64_t b = uint64_t{kPhiloxFactors[1]} * c[2];
   return {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
@@ -46,6 +47,12 @@ enum class Purpose : uint32_t {
   restart = 7,
   grouping = 8
 };
+
+// The key of a purpose whose counters leave no room for it.
+constexpr std::array<uint32_t, 2> philox_key(uint64_t seed, Purpose purpose) {
+  return {static_cast<uint32_t>(seed),
+          static_cast<uint32_t>(seed >> 32) ^ (static_cast<uint32_t>(purpose) << 24)};
+}
 
 // A stream's number from a name (FNV-1a), so that a parameter's initial values depend on its name
 // and nothing else.

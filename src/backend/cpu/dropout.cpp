@@ -49,9 +49,7 @@ void dropout_mask(const KernelArgs& args) {
   const auto* step = ptr<const int32_t>(args.in[0]);
   auto* mask = ptr<uint32_t>(args.out[0]);
   const auto limit = static_cast<uint32_t>(attrs.p * 0x1p32);  // p < 1
-  const std::array<uint32_t, 2> key = {
-      static_cast<uint32_t>(attrs.seed),
-      static_cast<uint32_t>(attrs.seed >> 32) ^ (static_cast<uint32_t>(Purpose::dropout) << 24)};
+  const std::array<uint32_t, 2> key = philox_key(attrs.seed, Purpose::dropout);
   const int64_t words = args.out[0].elements(), run = kPhiloxRun / kWord;
   parallel_pieces(words, kStreamPiece / kWord, [&](int64_t begin, int64_t end) {
     for (int64_t w = begin; w < end; w += run) {

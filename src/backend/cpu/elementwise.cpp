@@ -113,7 +113,7 @@ void swiglu(const KernelArgs& args) {
     ask_ahead(g + i);
     ask_ahead(u + i);
     const Vec<T> gate = load(g + i, n);
-    store(y + i, gate * sigmoid(gate) * load(u + i, n), n);
+    store(y + i, gate * sigmoid_for<S>(gate) * load(u + i, n), n);
   });
 }
 
@@ -128,7 +128,8 @@ void swiglu_grad(const KernelArgs& args) {
     ask_ahead(g + i);
     ask_ahead(u + i);
     ask_ahead(dy + i);
-    const Vec<T> gate = load(g + i, n), up = load(u + i, n), d = load(dy + i, n), s = sigmoid(gate);
+    const Vec<T> gate = load(g + i, n), up = load(u + i, n), d = load(dy + i, n),
+                 s = sigmoid_for<S>(gate);
     if (du != nullptr) store(du + i, d * gate * s, n);
     if (dg != nullptr) store(dg + i, d * up * s * (T(1) + gate * (T(1) - s)), n);
   });

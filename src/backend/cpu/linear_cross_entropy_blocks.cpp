@@ -171,8 +171,8 @@ struct Loss {
     s.largest = top;
     Vec<float> even{}, odd{};
     for (int64_t j = 0; j < kColumns; j += 2 * kLanes<float>) {
-      const Vec<float> first = exponential_of_negative(load(z + j) - top),
-                       second = exponential_of_negative(load(z + j + kLanes<float>) - top);
+      const Vec<float> first = exponential_for<Number>(load(z + j) - top),
+                       second = exponential_for<Number>(load(z + j + kLanes<float>) - top);
       store(p + j, first);
       store(p + j + kLanes<float>, second);
       even += first;

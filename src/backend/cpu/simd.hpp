@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numbers>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -235,7 +237,7 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
   return x == x ? number : x;  // as above
 }
 
-// 2^x of lanes of x <= 0 for weights that are rounded to bf16: within 3e-6, 2^n * p(r) with |r| <=
+// 2^x of lanes of x < 127 for what is rounded to bf16: within 3e-6, 2^n * p(r) with |r| <=
 // 1/2 and a polynomial of degree 4. Below -126 the result is 0; a NaN, as arithmetic makes it,
 // stays.
 inline Vec<float> power_of_two(Vec<float> x) {
@@ -250,6 +252,16 @@ inline Vec<float> power_of_two(Vec<float> x) {
   const Words result =
       reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
   return least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
+}
+
+// e^x of lanes of x <= 0 for results that are rounded to S.
+template <class S>
+inline Vec<Working<S>> exponential_for(Vec<Working<S>> x) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    return power_of_two(std::numbers::log2e_v<float> * x);
+  } else {
+    return exponential_of_negative(x);
+  }
 }
 
 // Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.
@@ -302,6 +314,28 @@ inline Vec<float> sigmoid(Vec<float> x) {
 }
 inline Vec<double> sigmoid(Vec<double> x) {
   return 1.0 / (1.0 + exponential_of_negative(-x));
+}
+
+// 1 / x
+inline Vec<float> reciprocal(Vec<float> x) {
+#if defined(__AVX512F__)  // within 1e-7, in a third of a division's time
+  const __m512 estimate = _mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<const __m512&>(x));
+  const auto& r = reinterpret_cast<const Vec<float>&>(estimate);
+  return r * (2.0f - x * r);
+#else
+  return 1.0f / x;
+#endif
+}
+
+// The sigmoid for results that are rounded to S: within 4e-6 where it is bf16.
+template <class S>
+inline Vec<Working<S>> sigmoid_for(Vec<Working<S>> x) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    const Vec<float> least = Vec<float>{} - 87.0f;  // the power is a number
+    return reciprocal(1.0f + power_of_two(-std::numbers::log2e_v<float> * larger(least, x)));
+  } else {
+    return sigmoid(x);
+  }
 }
 
 }  // namespace mora::cpu

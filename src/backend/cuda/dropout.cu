@@ -19,9 +19,7 @@ void dropout_mask(const KernelArgs& args) {
   auto* mask = ptr<uint32_t>(args.out[0]);
   const auto limit = static_cast<uint32_t>(attrs.p * 0x1p32);  // p < 1
   const uint32_t stream = attrs.stream;
-  const std::array<uint32_t, 2> key = {
-      static_cast<uint32_t>(attrs.seed),
-      static_cast<uint32_t>(attrs.seed >> 32) ^ (static_cast<uint32_t>(Purpose::dropout) << 24)};
+  const std::array<uint32_t, 2> key = philox_key(attrs.seed, Purpose::dropout);
   over_packs<1>(args.out[0].elements(), Access::single, [=] __device__(int64_t w, auto) {
     uint32_t word = 0;
     for (uint32_t first = 0; first < kWord; first += 4) {
