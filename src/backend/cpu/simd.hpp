@@ -156,16 +156,14 @@ inline T lane_max(Vec<T> v) {
 // The largest of n >= 1 numbers. A NaN among them may be passed over.
 template <class T>
 inline T largest(const T* x, int64_t n) {
+  const int64_t whole = n / kLanes<T> * kLanes<T>;
   T top = x[0];
-  int64_t i = 0;
-  if (n >= kLanes<T>) {
+  if (whole > 0) {
     Vec<T> lanes = load(x);
-    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) {
-      lanes = larger(load(x + i), lanes);
-    }
+    for (int64_t i = kLanes<T>; i < whole; i += kLanes<T>) lanes = larger(load(x + i), lanes);
     top = lane_max<T>(lanes);
   }
-  for (; i < n; ++i) top = std::max(top, x[i]);
+  for (int64_t i = whole; i < n; ++i) top = std::max(top, x[i]);
   return top;
 }
 
