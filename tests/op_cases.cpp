@@ -69,6 +69,7 @@ const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> cases;
     add_model_cases(cases);
+    add_attention_cases(cases);
     add_train_cases(cases);
     add_dora_cases(cases);
     return cases;

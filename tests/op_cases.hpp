@@ -60,7 +60,8 @@ struct OpCase {
 const std::vector<OpCase>& op_cases();
 
 // Its parts, one file each.
-void add_model_cases(std::vector<OpCase>& out);  // op_cases_model.cpp: what a LLaMA consists of
+void add_model_cases(std::vector<OpCase>& out);      // op_cases_model.cpp: what a LLaMA consists of
+void add_attention_cases(std::vector<OpCase>& out);  // op_cases_attention.cpp
 void add_train_cases(
     std::vector<OpCase>& out);  // op_cases_train.cpp: loss, dropout, adapters, updates
 void add_dora_cases(std::vector<OpCase>& out);  // op_cases_dora.cpp

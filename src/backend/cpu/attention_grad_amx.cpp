@@ -64,6 +64,7 @@ struct BackwardAmx {
     }
     copy_rows(head.dk, start, tokens, h, view.scale, dk);
     copy_rows(head.dv, start, tokens, h, 1.0f, dv);
+    finish_streaming();
   }
 
   // To where the heads are added up when all are there.
@@ -74,7 +75,6 @@ struct BackwardAmx {
       for (int64_t d = 0; d < view.head_dim; d += kLanes<float>)
         stream(row + d, factor * load(from + j * view.head_dim + d));
     }
-    finish_streaming();
   }
 
   // Queries [t, t + n): those behind n get no weight.
