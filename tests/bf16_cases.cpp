@@ -29,6 +29,9 @@ const std::map<OpId, Activations>& activations() {
       {OpId::resize, {{0}}},
       {OpId::permute, {{0}}},
       {OpId::rotate_blocks, {{0}}},
+      {OpId::block_product, {{0, 3}}},
+      {OpId::block_product_grad, {{0, 1}}},
+      {OpId::matmul_block_product, {{0, 2, 5}, {0, 1, 2, 5}}},
       {OpId::dora, {{0, 1}}},
       {OpId::dora_grad, {{0, 1, 4}}}};
   return table;

@@ -71,6 +71,7 @@ const std::vector<OpCase>& op_cases() {
     add_model_cases(cases);
     add_attention_cases(cases);
     add_train_cases(cases);
+    add_block_cases(cases);
     add_dora_cases(cases);
     return cases;
   }();
@@ -90,7 +91,9 @@ const std::vector<OpId>& not_differentiable() {
                                          OpId::squared_norm,
                                          OpId::adamw,
                                          OpId::row_norm,
-                                         OpId::dora_grad};
+                                         OpId::dora_grad,
+                                         OpId::block_product_grad,
+                                         OpId::matmul_block_product};
   return list;
 }
 
@@ -220,6 +223,18 @@ void wrong_train_calls(Calls& out) {
         {floats({6, 0}), floats({2, 4})});
   wrong(out, OpId::rotate_blocks, "no size", RotateBlocksAttrs{Direction::backward, 0},
         {h, floats({2, 4})});
+  const BlockProductAttrs blocks{.size = 5};
+  const CaseInput square = floats({4, 4}), table = floats({2, 4});
+  wrong(out, OpId::block_product, "odd width", blocks, {h, floats({3, 3}), floats({2, 3})});
+  wrong(out, OpId::block_product, "m", blocks, {h, floats({4, 6}), table});
+  wrong(out, OpId::block_product, "no size", BlockProductAttrs{}, {h, square, table});
+  wrong(out, OpId::block_product, "no features", blocks, {floats({6, 0}), square, table});
+  wrong(out, OpId::block_product, "addend", blocks, {h, square, table, h});
+  wrong(out, OpId::block_product_grad, "dy", blocks, {h, h, table});
+  wrong(out, OpId::matmul_block_product, "columns", MatmulBlockProductAttrs{.second = blocks},
+        {h, floats({8, 6}), h, square, table});
+  wrong(out, OpId::matmul_block_product, "types", MatmulBlockProductAttrs{.second = blocks},
+        {h, floats({8, 5}), narrow({6, 8}), square, table});
   wrong(out, OpId::accumulate, "shapes", Attrs{}, {h, w});
   wrong(out, OpId::clear, "inputs", Attrs{}, {h, w});
   wrong(out, OpId::squared_norm, "integers", Attrs{}, {whole({6})});

@@ -64,7 +64,8 @@ void add_model_cases(std::vector<OpCase>& out);      // op_cases_model.cpp: what
 void add_attention_cases(std::vector<OpCase>& out);  // op_cases_attention.cpp
 void add_train_cases(
     std::vector<OpCase>& out);  // op_cases_train.cpp: loss, dropout, adapters, updates
-void add_dora_cases(std::vector<OpCase>& out);  // op_cases_dora.cpp
+void add_block_cases(std::vector<OpCase>& out);  // op_cases_blocks.cpp
+void add_dora_cases(std::vector<OpCase>& out);   // op_cases_dora.cpp
 
 // The outputs of an op that has no public function of its own.
 std::vector<Var> emit(OpId id, const Attrs& attrs, std::span<const Var> in);

@@ -16,7 +16,8 @@ using namespace mora::testing;
 namespace {
 
 std::vector<MatmulProvider> providers(OpId id) {
-  if (id != OpId::matmul && id != OpId::matmul_sum && id != OpId::linear_cross_entropy)
+  if (id != OpId::matmul && id != OpId::matmul_sum && id != OpId::matmul_block_product &&
+      id != OpId::linear_cross_entropy)
     return {MatmulProvider::automatic};
   if (!has_onednn()) return {MatmulProvider::automatic, MatmulProvider::eigen};
   return {MatmulProvider::automatic, MatmulProvider::onednn, MatmulProvider::eigen};

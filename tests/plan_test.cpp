@@ -227,6 +227,30 @@ TEST_SUITE("plan") {
           3);  // the layer's product stays, and the sums are two
   }
 
+  TEST_CASE("a rotation and the product that it is added to become one step, in either order") {
+    for (const bool product_first : {true, false}) {
+      INFO(product_first);
+      Bench b;
+      const Var x = b.leaf({50, 70}), w = b.leaf({90, 70}), m = b.leaf({16, 16}),
+                table = b.leaf({5, 16}), c = b.leaf({50, 90}), seed = b.leaf({50, 90});
+      const Var layer = matmul(x, w, {.tb = Transpose::yes}),
+                update = block_product({x, m, table}, {.size = 90, .alpha = 2});
+      const Var all = add(c, product_first ? add(layer, update) : add(update, layer));
+      const std::vector<Var> d = grad(std::array{all}, std::array{seed}, std::array{x, m});
+      const std::array outputs{all, d[0], d[1]};
+      Plan apart = b.plan(outputs, {.fusion = Reuse::no});
+      apart.run();
+      std::vector<Array> expected;
+      for (const Var v : outputs) expected.push_back(numbers(apart[v]));
+      Plan fused = b.plan(outputs);
+      CHECK(apart.steps() == 8);  // 2 products, 2 rotations, their sums, c's, and the gradient of M
+      CHECK(fused.steps() == 3);
+      fused.run();
+      for (size_t i = 0; i < outputs.size(); ++i)
+        CHECK(difference(numbers(fused[outputs[i]]), expected[i]) < 1e-6);
+    }
+  }
+
   TEST_CASE("fusion does not move a product past an update of what it reads") {
     Bench b;
     const Var x = b.leaf({4, 4}), w = b.leaf({4, 4}), c = b.leaf({4, 4});

@@ -114,13 +114,14 @@ TEST_CASE("the more is computed again, the less memory is planned") {
     int64_t layers;
   };
   // A layer at work holds more of MoRA, so that it takes more of them to gain by the last step.
-  for (const auto& [method, layers] : {Run{"full", 2}, {"lora", 2}, {"mora", 4}}) {
-    INFO(method);
+  for (const Run& each : {Run{"full", 2}, {"lora", 2}, {"mora", 4}}) {
+    INFO(each.method);
     AdapterConfig adapter;
-    adapter.method = method;
+    adapter.method = each.method;
     std::array<size_t, kParts.size()> bytes{};
     for (size_t i = 0; i < kParts.size(); ++i) {
-      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]}, {.layers = layers});
+      const PlannedStepOfTraining step(adapter, 512, {.recompute = kParts[i]},
+                                       {.layers = each.layers});
       bytes[i] = step.plan.bytes();
     }
     CHECK(bytes[1] < bytes[0]);
@@ -180,14 +181,30 @@ TEST_CASE("a value that is forgotten is made again where a gradient reads it, an
 // In each of two layers q_proj, k_proj with v_proj, o_proj, gate_proj with up_proj, and down_proj.
 TEST_CASE("layers of one input share what MoRA compresses, and what of it is large is made again") {
   using Counts = std::array<int64_t, 2>;
-  const PlannedStepOfTraining rotation(adapter_kind("mora", "rotation").config, 64, {}),
+  AdapterConfig of_all_blocks = adapter_kind("mora", "rotation").config;
+  of_all_blocks.cover = "all";  // where blocks are summed before M they are made by operations
+  const PlannedStepOfTraining rotation(of_all_blocks, 64, {}),
       sharing(adapter_kind("mora", "sharing").config, 64, {});
-  CHECK(rotation.forward_and_again(OpId::rotate_blocks) == Counts{10, 10});
+  CHECK(rotation.forward_and_again(OpId::rotate_blocks) == Counts{4, 4});
   CHECK(sharing.forward_and_again(OpId::fold) == Counts{10, 6});  // 8 and 11 are kept of 24 and 40
   AdapterConfig random = adapter_kind("mora", "sharing", "random").config;  // each its own order
   CHECK(PlannedStepOfTraining(random, 64, {}).forward_and_again(OpId::fold) == Counts{14, 8});
   random.lora_dropout = 0.1;
   CHECK(PlannedStepOfTraining(random, 64, {}).forward_and_again(OpId::fold) == Counts{14, 8});
+}
+
+TEST_CASE("rotation is part of the layer's product, and of its gradient, by itself") {
+  using Counts = std::array<int64_t, 2>;
+  const PlannedStepOfTraining rotation(adapter_kind("mora", "rotation").config, 64, {});
+  CHECK(rotation.forward_and_again(OpId::matmul_block_product) == Counts{14, 0});
+  const auto all_of = [&](OpId id) {
+    return rotation.count(
+        [id](const Op& op, const std::string&) { return op.id == static_cast<int>(id); });
+  };
+  CHECK(all_of(OpId::matmul_block_product) == 25);  // nobody reads gradients of the first input
+  CHECK(all_of(OpId::block_product) == 0);
+  CHECK(all_of(OpId::block_product_grad) == 14);
+  for (const OpId id : {OpId::rotate_blocks, OpId::fold, OpId::unfold}) CHECK(all_of(id) == 0);
 }
 
 TEST_CASE("of dropout a mask is kept, and what it leaves of the input is made again") {

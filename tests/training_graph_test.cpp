@@ -57,7 +57,7 @@ struct PlannedTraining {
   std::vector<int> linear_inputs() const {
     std::vector<int> found;
     for (const plan::PlannedStep& step : schedule.steps) {
-      if (step.op->name != "matmul") continue;
+      if (!step.op->name.starts_with("matmul")) continue;
       const std::string_view name = maker(step.in[0]);
       const bool forward = step.node->scope.find(".grad") == std::string::npos;
       if (forward && (name == "rms_norm" || name == "swiglu")) found.push_back(step.in[0]);

@@ -17,9 +17,10 @@
 // the authors (cover "used"), or go round: block b adds to output block b mod ceil(out/R) (cover
 // "all").
 //
-// Layers that read one x and compress it alike (gate_proj and up_proj, k_proj and v_proj) share
-// what M multiplies. It is one pass over x away: where it is not much smaller than x, the gradient
-// makes it again.
+// Rotation is one operation where each block of outputs has one of inputs; all else is compressed,
+// multiplied and decompressed by three. Layers that read one x and compress it alike (gate_proj and
+// up_proj, k_proj and v_proj) share what M multiplies. It is one pass over x away: where it is not
+// much smaller than x, the gradient makes it again.
 #include <algorithm>
 #include <cmath>
 
@@ -50,8 +51,8 @@ class Mora : public Adapter {
         m_(scope.parameter("lora_A.weight", {rank_, rank_}, {Init::Kind::zeros},
                            Training::trained)) {}
 
-  Var delta(Context& context, const AdaptedLayer& layer) const final {
-    const Var x = input_dropout(context, layer.x, dropout_, path_);
+  Var delta(Context& context, const AdaptedLayer& layer) const override {
+    const Var x = dropped(context, layer.x);
     const Var compressed = context.once(x, compression(), [&] {
       const Var made = compress(context, x);
       return 5 * made.shape().last() < 2 * in_ ? made : forget(made);
@@ -65,8 +66,11 @@ class Mora : public Adapter {
   virtual std::string compression() const = 0;
   virtual Var decompress(Context& context, Var compressed) const = 0;  // M included
 
+  Var dropped(Context& context, Var x) const { return input_dropout(context, x, dropout_, path_); }
+  Var matrix(Context& context) const { return context.parameter(m_); }
+  double scale() const { return scale_; }
   Var multiply(Context& context, Var compressed) const {
-    return matmul(compressed, context.parameter(m_), {.tb = Transpose::yes, .alpha = scale_});
+    return matmul(compressed, matrix(context), {.tb = Transpose::yes, .alpha = scale_});
   }
 
   const std::string& path() const { return path_; }
@@ -210,6 +214,12 @@ class Rotation final : public Blocks {
     }
   }
 
+  Var delta(Context& context, const AdaptedLayer& layer) const override {
+    if (blocks_ != results_) return Blocks::delta(context, layer);
+    return block_product({dropped(context, layer.x), matrix(context), table(context)},
+                         {.size = out_, .alpha = scale()});
+  }
+
  private:
   // Row b: cos(b theta_k), sin(b theta_k) with theta_k = 10000^(-2k/R), k < R/2.
   template <class T>
@@ -227,8 +237,9 @@ class Rotation final : public Blocks {
 
   std::string_view name() const override { return "rotation"; }
   Var blocks(Context& context, Var x) const override {
-    return rotate_blocks(x, context.constant(table_.view(), "rotation"), {});
+    return rotate_blocks(x, table(context), {});
   }
+  Var table(Context& context) const { return context.constant(table_.view(), "rotation"); }
 
   OwnedTensor table_;
 };

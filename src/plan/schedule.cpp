@@ -58,25 +58,49 @@ std::vector<PlannedStep> live_steps(const Graph& graph, std::span<const int> out
   return steps;
 }
 
-// The sum of two products in one step, `addend` is the result of the first.
-PlannedStep sum_of(const PlannedStep& first, const PlannedStep& second) {
-  const auto a = first.attrs.as<MatmulAttrs>(), b = second.attrs.as<MatmulAttrs>();
-  PlannedStep sum = second;
-  sum.op = &op(OpId::matmul_sum);
-  sum.attrs = MatmulSumAttrs{a.term, b.term, b.out};
-  sum.in = {first.in[0], first.in[1], second.in[0], second.in[1]};
-  sum.in_types = {first.in_types[0], first.in_types[1], second.in_types[0], second.in_types[1]};
-  if (first.in.size() == 3) {
-    sum.in.push_back(first.in[2]);
-    sum.in_types.push_back(first.in_types[2]);
+// The operation that makes the sum of what two steps make, with the inputs of the first and then of
+// the second; null if there is none.
+const Op* sum_of(const PlannedStep& first, const PlannedStep& second) {
+  if (!is(first, OpId::matmul)) return nullptr;
+  if (is(second, OpId::matmul)) return &op(OpId::matmul_sum);
+  return is(second, OpId::block_product) ? &op(OpId::matmul_block_product) : nullptr;
+}
+
+// Of a result in `out`, or as the operands.
+Attrs attrs_of_sum(const PlannedStep& first, const PlannedStep& second, std::optional<DType> out) {
+  const MatmulTerm term = first.attrs.as<MatmulAttrs>().term;
+  if (is(second, OpId::matmul))
+    return MatmulSumAttrs{term, second.attrs.as<MatmulAttrs>().term, out};
+  return MatmulBlockProductAttrs{term, second.attrs.as<BlockProductAttrs>(), out};
+}
+
+void append_inputs(const PlannedStep& from, size_t begin, size_t end, PlannedStep& to) {
+  for (size_t i = begin; i < end; ++i) {
+    to.in.push_back(from.in[i]);
+    to.in_types.push_back(from.in_types[i]);
   }
-  return sum;
+}
+
+// Lets a step that may write its sums unrounded do so.
+bool write_as(DType dtype, PlannedStep& step) {
+  if (is(step, OpId::matmul)) {
+    step.attrs = MatmulAttrs{step.attrs.as<MatmulAttrs>().term, dtype};
+  } else if (is(step, OpId::matmul_sum)) {
+    const auto attrs = step.attrs.as<MatmulSumAttrs>();
+    step.attrs = MatmulSumAttrs{attrs.first, attrs.second, dtype};
+  } else if (is(step, OpId::matmul_block_product)) {
+    const auto attrs = step.attrs.as<MatmulBlockProductAttrs>();
+    step.attrs = MatmulBlockProductAttrs{attrs.first, attrs.second, dtype};
+  } else {
+    return false;
+  }
+  return true;
 }
 
 // Rewrites add(x, f(a, b)) as f with x for its addend, for the operations that take one, a product
-// whose addend is a product as the sum of the two, and `target += a*b` as a product with an addend.
-// The sum stays where the addition stood, as x may be made after f(a, b); the update moves to where
-// the product stood, so that a and b live no longer than before.
+// or block_product whose addend is a product as the sum of the two, and `target += a*b` as a
+// product with an addend. The sum stays where the addition stood, as x may be made after f(a, b);
+// the update moves to where the product stood, so that a and b live no longer than before.
 class Fuser {
  public:
   Fuser(const Graph& graph, std::vector<PlannedStep>& steps, std::span<const int> outputs)
@@ -147,14 +171,8 @@ class Fuser {
       const DType sum = graph_.value(step.out[0]).type.dtype;
       if (!maker || updated_between(*maker, s) || step.in_types[other].dtype != sum) continue;
       PlannedStep fused = steps_[*maker];
-      if (is(fused, OpId::matmul)) {  // a product in bf16 is added to f32 unrounded
-        fused.attrs = MatmulAttrs{fused.attrs.as<MatmulAttrs>().term, sum};
-      } else if (is(fused, OpId::matmul_sum)) {
-        const auto attrs = fused.attrs.as<MatmulSumAttrs>();
-        fused.attrs = MatmulSumAttrs{attrs.first, attrs.second, sum};
-      } else if (step.in_types[side].dtype != sum) {
-        continue;
-      }
+      // A product in bf16 is added to f32 unrounded.
+      if (!write_as(sum, fused) && step.in_types[side].dtype != sum) continue;
       fused.in.push_back(step.in[other]);
       fused.in_types.push_back(step.in_types[other]);
       fused.out = step.out;
@@ -162,21 +180,33 @@ class Fuser {
       fused.node = step.node;
       step = std::move(fused);
       gone[*maker] = 1;
-      if (is(step, OpId::matmul)) fuse_products(s, gone);
+      fuse_products(s, gone);
       return;
     }
   }
 
-  // The addend of step s is what a product made for it alone.
+  // The addend of step s is what another made for it alone, and both make products.
   void fuse_products(size_t s, std::vector<uint8_t>& gone) {
     PlannedStep& step = steps_[s];
-    const auto maker = only_maker(step.in[2], gone);
-    if (!maker || !is(steps_[*maker], OpId::matmul) || updated_between(*maker, s)) return;
-    const PlannedStep& first = steps_[*maker];
-    const bool alike = first.in_types[0].dtype == step.in_types[0].dtype &&
-                       graph_.value(first.out[0]).type == graph_.value(step.out[0]).type;
-    if (!alike || first.bound_output >= 0) return;
-    step = sum_of(first, step);
+    const auto maker = only_maker(step.in.back(), gone);
+    if (!maker || updated_between(*maker, s)) return;
+    const PlannedStep& made = steps_[*maker];
+    const bool alike = made.in_types[0].dtype == step.in_types[0].dtype &&
+                       graph_.value(made.out[0]).type == graph_.value(step.out[0]).type;
+    if (!alike || made.bound_output >= 0) return;
+    const bool in_order = sum_of(made, step) != nullptr;
+    const PlannedStep &first = in_order ? made : step, &second = in_order ? step : made;
+    const Op* sum_op = sum_of(first, second);
+    if (sum_op == nullptr) return;
+    PlannedStep sum = step;
+    sum.op = sum_op;
+    sum.attrs = attrs_of_sum(first, second, graph_.value(step.out[0]).type.dtype);
+    sum.in.clear();
+    sum.in_types.clear();
+    append_inputs(first, 0, static_cast<size_t>(first.op->addend), sum);
+    append_inputs(second, 0, static_cast<size_t>(second.op->addend), sum);
+    append_inputs(made, static_cast<size_t>(made.op->addend), made.in.size(), sum);
+    step = std::move(sum);
     gone[*maker] = 1;
   }
 

@@ -166,6 +166,17 @@ constexpr FoldAttrs fold_attrs(int64_t size) {
   return {.size = size, .grouping = Grouping::strided, .padding = Padding::circular};
 }
 
+// A layer with an update by rotation, R = r_hat of r = 8, and the gradients of x and M.
+void rotated(Bench& b, int64_t in, int64_t out, int64_t width) {
+  const int64_t blocks = (std::min(in, out) + width - 1) / width;
+  const Var x = b.activation({kTokens, in}), w = b.weight(out, in), m = b.f32({width, width}),
+            table = b.f32({blocks, width});
+  const Var y =
+      add(matmul(x, w, {.tb = Transpose::yes}), block_product({x, m, table}, {.size = out}));
+  b.keep(y);
+  b.differentiate(y, {x, m});
+}
+
 const Case kCases[] = {
     {"q_proj", [](Bench& b) { b.keep(product(b, kHidden, kHidden)); }},
     {"up_proj", [](Bench& b) { b.keep(product(b, kHidden, kInner)); }},
@@ -210,6 +221,9 @@ const Case kCases[] = {
        const int64_t blocks = (kInner + kRHat - 1) / kRHat;
        b.keep(rotate_blocks(b.activation({kTokens, kInner}), b.f32({blocks, kRHat}), {}));
      }},
+    {"q_proj with rotation", [](Bench& b) { rotated(b, kHidden, kHidden, 96); }},
+    {"up_proj with rotation", [](Bench& b) { rotated(b, kHidden, kInner, 130); }},
+    {"down_proj with rotation", [](Bench& b) { rotated(b, kInner, kHidden, 130); }},
     {"dropout",
      [](Bench& b) {
        const Var x = b.activation({kTokens, kInner});

@@ -99,6 +99,18 @@ struct RotateBlocksAttrs {
   int64_t size = 0;  // in, needed for backward
 };
 
+struct BlockProductAttrs {
+  Direction direction = Direction::forward;
+  int64_t size = 0;  // of a row of the result
+  double alpha = 1.0;
+};
+
+struct MatmulBlockProductAttrs {
+  MatmulTerm first = {};
+  BlockProductAttrs second = {};
+  std::optional<DType> out = {};  // as in MatmulAttrs
+};
+
 struct RowNormAttrs {
   double scale;
 };

@@ -108,6 +108,27 @@ Var permute(Var x, Var order, const PermuteAttrs& attrs);
 // (half-split pairs). x: [T, in], table: [blocks, R] as for rope.
 Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs);
 
+// One square matrix on every block of features that rotate_blocks makes, the results in a row, cut
+// or repeated to `size` features:
+//   forward:   y[t, j] = alpha * (M a_b)[c], a_b block b of x[t] turned, j mod (blocks R) = b R + c
+//   backward:  its transpose, from [T, out] to [T, in]
+// x: [T, in], m: [R, R], table: [blocks, R], both f32 where x is bf16. c is added, if it is there.
+// Nothing of the size of x is kept or written on the way.
+struct BlockProductInputs {
+  Var x, m, table;
+};
+Var block_product(const BlockProductInputs& in, const BlockProductAttrs& attrs, Var c = {});
+
+// d m of a forward block_product of x whose result has the gradient dy: [R, R], f32 of bf16.
+struct BlockProductGradInputs {
+  Var x, dy, table;
+};
+Var block_product_grad(const BlockProductGradInputs& in, const BlockProductAttrs& attrs);
+
+// The sum of a product and a block_product: plans make it of the two where they are added.
+Var matmul_block_product(const MatmulOperands& first, const BlockProductInputs& second,
+                         const MatmulBlockProductAttrs& attrs, Var c = {});
+
 // ||w[o] + scale * (b a)[o]|| of every row o. w: [out, in], may be stored in bf16 or f16; b: [out,
 // R], a: [R, in]. Has no derivative: what uses it takes it for a constant.
 Var row_norm(Var w, Var b, Var a, const RowNormAttrs& attrs);

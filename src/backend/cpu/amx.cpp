@@ -240,18 +240,28 @@ bool available() {
   return yes;
 }
 
+namespace {
+
+// Of this thread: how many hold its tiles, and the rows they are configured for.
+thread_local int64_t holders = 0, configured_rows = 0;
+
+}  // namespace
+
 Tiles::Tiles() {
+  ++holders;
   expect(kBlock);
 }
 
 Tiles::~Tiles() {
+  if (--holders > 0) return;
   release();
+  configured_rows = 0;
 }
 
 void Tiles::expect(int64_t rows) {
-  if (rows == rows_) return;
+  if (rows == configured_rows) return;
   configure(rows);
-  rows_ = rows;
+  configured_rows = rows;
 }
 
 void multiply_block(Tiles& tiles, int64_t m, int64_t n, const Factors& first, const Factors* second,

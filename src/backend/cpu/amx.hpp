@@ -23,7 +23,8 @@ constexpr int64_t kBlock = 32;  // rows and columns of a block of sums
 // Whether the processor has AMX for bf16 and the system lets this process use it.
 bool available();
 
-// The tiles of this thread, from construction to destruction. Needs available().
+// The tiles of this thread, from construction to destruction. Needs available(). A function that a
+// holder of tiles calls may hold them as well; they are released with the last.
 class Tiles {
  public:
   Tiles();
@@ -31,10 +32,8 @@ class Tiles {
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 
-  void expect(int64_t rows);  // of the next blocks of sums, 1 to kBlock; forgets what tiles hold
-
- private:
-  int64_t rows_ = 0;
+  // Rows of the next blocks of sums, 1 to kBlock; forgets what tiles hold.
+  static void expect(int64_t rows);
 };
 
 struct Rows {

@@ -53,6 +53,12 @@ class CpuBackend final : public Backend {
         return cpu::prepare_squared_norm(call);
       case OpId::unfold:
         return cpu::prepare_unfold(call);
+      case OpId::block_product:
+        return cpu::prepare_block_product(call, provider_);
+      case OpId::block_product_grad:
+        return cpu::prepare_block_product_grad(call, provider_);
+      case OpId::matmul_block_product:
+        return cpu::prepare_matmul_block_product(call, provider_);
       case OpId::fold:
       case OpId::rotate_blocks:
         return cpu::prepare_row_sums(call);

@@ -39,16 +39,6 @@ void contiguous_groups(int64_t features, int64_t groups, const Visit& visit) {
   }
 }
 
-// z[g] = sum of x[round groups + g] over the rounds
-template <class S>
-void add_rounds(const S* x, int64_t groups, int64_t rounds, Working<S>* z) {
-  each_vector<Working<S>>(groups, [=](int64_t g, int64_t k) {
-    Vec<Working<S>> sum{};
-    for (int64_t round = 0; round < rounds; ++round) sum += load(x + round * groups + g, k);
-    store(z + g, sum, k);
-  });
-}
-
 // A token's y before the addend. `row` has what the first features become, as they may belong to
 // several groups; where there are more features than groups, z follows, and its begin once more, so
 // that any vector of features is one load.
@@ -119,7 +109,7 @@ void fold(const KernelArgs& args) {
         for (int64_t i = 0; i < length; ++i) z[group] += value_as<T>(x[feature + i]);
       });
     } else {
-      add_rounds(x, groups, rounds, z);
+      add_rounds(x, groups, groups, rounds, z);
       strided_runs(rounds * groups, features, groups, attrs.padding,
                    [&](int64_t group, int64_t feature, int64_t length) {
                      add_row_to(z + group, x + feature, length);

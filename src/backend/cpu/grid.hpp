@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "backend/cpu/panel_fill.hpp"
 #include "backend/cpu/pieces.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -17,6 +18,12 @@ struct Grid {
 struct GridCosts {
   int64_t a, b, threads;
 };
+
+// The same with the rows of a fill as part of reading A's.
+inline GridCosts costs_with(const FillNeeds& fill, int64_t k, GridCosts costs) {
+  costs.a += pieces(fill.multiplications + fill.numbers * costs.a, k);
+  return costs;
+}
 
 // The grid whose tasks end first, cut at multiples of `step`. Each task packs what it reads, so
 // that no thread waits for another or fetches what another has just written; few large ones pack

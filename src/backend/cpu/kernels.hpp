@@ -32,6 +32,9 @@ Prepared prepare_attention(const OpCall& call, MatmulProvider provider);
 Prepared prepare_attention_grad(const OpCall& call, MatmulProvider provider);
 Prepared prepare_squared_norm(const OpCall& call);
 Prepared prepare_unfold(const OpCall& call);
+Prepared prepare_block_product(const OpCall& call, MatmulProvider provider);
+Prepared prepare_block_product_grad(const OpCall& call, MatmulProvider provider);
+Prepared prepare_matmul_block_product(const OpCall& call, MatmulProvider provider);
 
 // The elements of an argument. T is the working type; a null tensor gives a null pointer.
 template <class T>

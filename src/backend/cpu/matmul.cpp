@@ -1,16 +1,14 @@
 // y = alpha * op(a) * op(b) + c, and the sum of two such products
 //                                                  a: [M, K], b: [K, N] (before op), c, y: [M, N]
+#include "backend/cpu/matmul.hpp"
+
 #include <cstring>
 
 #include "backend/cpu/kernels.hpp"
-#include "backend/cpu/product.hpp"
 #include "mora/core/parallel.hpp"
 
 namespace mora::cpu {
 
-namespace {
-
-// From the operands: the shape of the result may be an alias of the product's.
 ProductShape shape_of(const OpCall& call, size_t first, const MatmulTerm& term, bool adds) {
   const Type &a = call.in[first], &b = call.in[first + 1];
   const bool ta = term.ta == Transpose::yes, tb = term.tb == Transpose::yes;
@@ -27,7 +25,6 @@ ProductShape shape_of(const OpCall& call, size_t first, const MatmulTerm& term, 
           .last_read = call.last_read};
 }
 
-// Products add to what the result holds.
 void copy_addend(const Tensor& from, const Tensor& to) {
   if (from.data == to.data) return;
   const auto* source = ptr<const std::byte>(from);
@@ -37,8 +34,6 @@ void copy_addend(const Tensor& from, const Tensor& to) {
                     std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
                   });
 }
-
-}  // namespace
 
 Prepared prepare_matmul(const OpCall& call, MatmulProvider provider) {
   const MatmulTerm term = call.attrs.as<MatmulAttrs>().term;

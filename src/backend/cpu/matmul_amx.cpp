@@ -97,12 +97,14 @@ void for_blocks(int64_t m, int64_t n, const Body& body) {
 // One product, or the sum of two of the same m x n.
 class AmxProducts {
  public:
-  // second: null, or of little depth.
-  AmxProducts(const ProductShape& s, const ProductShape* second)
+  // second: null, or of little depth. fill: null, or what makes C.
+  AmxProducts(const ProductShape& s, const ProductShape* second, const FillNeeds* fill = nullptr)
       : s_(s),
         rows_(transposes_a() || s.k > kDeep ? kDeepPanel : kRowPanel),
         depth_(piece(s.k, kMostDepth, amx::kDepth)),
-        grid_(make_grid(s.m, s.k, s.n, {kBlock, kBlock}, transposes_a() ? kTransposing : kCosts)),
+        fill_(fill == nullptr ? FillNeeds{} : *fill),
+        grid_(make_grid(s.m, s.k, s.n, {kBlock, kBlock},
+                        costs_with(fill_, s.k, transposes_a() ? kTransposing : kCosts))),
         columns_(piece(grid_.columns, std::max(kMostPacked / depth_, kBlock), kBlock)) {
     if (second != nullptr) thin_ = *second;
     tasks_ = pieces(s.m, grid_.rows) * pieces(s.n, grid_.columns);
@@ -116,18 +118,15 @@ class AmxProducts {
 
   size_t scratch_bytes() const { return slot_bytes() * static_cast<size_t>(slots_); }
 
-  void run(const ProductOperands& first, const ProductOperands& second, void* c,
-           void* scratch) const {
+  void run(const ProductOperands& first, const ProductOperands& second, const PanelFill* fill,
+           void* c, void* scratch) const {
     const int64_t across = pieces(s_.n, grid_.columns);
     auto run_one = [&](int64_t i, int64_t slot) {
       const int64_t row = i / across * grid_.rows, column = i % across * grid_.columns;
-      const Task task{first,
-                      second,
-                      c,
-                      row,
-                      std::min(row + grid_.rows, s_.m),
-                      column,
-                      std::min(column + grid_.columns, s_.n)};
+      const Task task{first,  second,
+                      fill,   c,
+                      row,    std::min(row + grid_.rows, s_.m),
+                      column, std::min(column + grid_.columns, s_.n)};
       run_task(task, room_in(static_cast<std::byte*>(scratch) +
                              static_cast<size_t>(slot) * slot_bytes()));
     };
@@ -138,6 +137,7 @@ class AmxProducts {
  private:
   struct Task {
     ProductOperands first, second;
+    const PanelFill* fill;
     void* c;
     int64_t row, end_row, column, end_column;
   };
@@ -146,22 +146,27 @@ class AmxProducts {
     int64_t column, n, p, k;
   };
   // In scratch memory: packed columns of both B; of a panel the second A in whole tiles of depth,
-  // and the transposed A; of a task the sums of the chunks before.
+  // and the transposed A; of a task the sums of the chunks before; the fill's own.
   struct Room {
     bf16 *packed, *thin_b, *thin_a, *a;
     float* sums;
+    std::byte* fill;
   };
 
   size_t slot_bytes() const {
-    return packed_bytes_ + thin_b_bytes_ + thin_a_bytes_ + a_bytes_ + sums_bytes_;
+    return packed_bytes_ + thin_b_bytes_ + thin_a_bytes_ + a_bytes_ + sums_bytes_ +
+           fill_.room_bytes;
   }
   Room room_in(std::byte* at) const {
     auto* thin_b = at + packed_bytes_;
     auto* thin_a = thin_b + thin_b_bytes_;
     auto* a = thin_a + thin_a_bytes_;
-    return {reinterpret_cast<bf16*>(at), reinterpret_cast<bf16*>(thin_b),
-            reinterpret_cast<bf16*>(thin_a), reinterpret_cast<bf16*>(a),
-            reinterpret_cast<float*>(a + a_bytes_)};
+    return {reinterpret_cast<bf16*>(at),
+            reinterpret_cast<bf16*>(thin_b),
+            reinterpret_cast<bf16*>(thin_a),
+            reinterpret_cast<bf16*>(a),
+            reinterpret_cast<float*>(a + a_bytes_),
+            a + a_bytes_ + sums_bytes_};
   }
   int64_t thin_stride() const { return rounded_up(thin_.k, amx::kDepth); }
   bool transposes_a() const { return s_.ta == Transpose::yes; }
@@ -182,8 +187,13 @@ class AmxProducts {
       const auto scale = static_cast<float>(thin_.alpha / s_.alpha);
       pack(thin_, task.second.b, scale, {chunk.column, chunk.n, 0, thin_.k}, room.thin_b);
     }
-    for (int64_t row = task.row; row < task.end_row; row += rows_)
-      multiply_panel(task, chunk, row, std::min(rows_, task.end_row - row), room, tiles);
+    const FillPlace place{fill_.columns, task.column, task.end_column};
+    const bool fills = task.fill != nullptr && is_last(chunk) && place.is_due(chunk.column);
+    for (int64_t row = task.row; row < task.end_row; row += rows_) {
+      const int64_t m = std::min(rows_, task.end_row - row);
+      if (fills) task.fill->fill(place.panel(row, m, chunk.column, chunk.n), room.fill);
+      multiply_panel(task, chunk, row, m, room, tiles);
+    }
   }
 
   static void pack(const ProductShape& s, const void* b, float scale, const Chunk& chunk,
@@ -281,6 +291,7 @@ class AmxProducts {
   ProductShape s_;
   ProductShape thin_{.m = 0, .k = 0, .n = 0};  // the second product, if k > 0
   int64_t rows_, depth_;
+  FillNeeds fill_;
   Grid grid_;
   int64_t columns_, tasks_ = 0, slots_ = 0;
   size_t packed_bytes_ = 0, thin_b_bytes_ = 0, thin_a_bytes_ = 0, a_bytes_ = 0, sums_bytes_ = 0;
@@ -291,7 +302,7 @@ class AmxProduct final : public Product {
   explicit AmxProduct(const ProductShape& s) : products_(s, nullptr) {}
   size_t scratch_bytes() const override { return products_.scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
-    products_.run({a, b}, {nullptr, nullptr}, c, scratch);
+    products_.run({a, b}, {nullptr, nullptr}, nullptr, c, scratch);
   }
 
  private:
@@ -307,12 +318,25 @@ class AmxSum final : public ProductSum {
   size_t scratch_bytes() const override { return products_.scratch_bytes(); }
   void run(const ProductOperands& first, const ProductOperands& second, void* c,
            void* scratch) const override {
-    products_.run(thin_first_ ? second : first, thin_first_ ? first : second, c, scratch);
+    products_.run(thin_first_ ? second : first, thin_first_ ? first : second, nullptr, c, scratch);
   }
 
  private:
   AmxProducts products_;
   bool thin_first_;
+};
+
+class AmxFilled final : public FilledProduct {
+ public:
+  AmxFilled(const ProductShape& s, const FillNeeds& needs) : products_(s, nullptr, &needs) {}
+  size_t scratch_bytes() const override { return products_.scratch_bytes(); }
+  void run(const ProductOperands& operands, const PanelFill& fill, void* c,
+           void* scratch) const override {
+    products_.run(operands, {nullptr, nullptr}, &fill, c, scratch);
+  }
+
+ private:
+  AmxProducts products_;
 };
 
 // Whether the one adds little depth to the other, and nothing is rounded that would not be.
@@ -329,6 +353,10 @@ std::unique_ptr<Product> amx_product(const ProductShape& s) {
   const bool thin = std::min(s.m, s.n) <= kBlock, small = std::max(s.m, s.n) <= kMostSmall;
   if (gradient && (thin || (small && s.k >= kLong))) return amx_thin_gradient(s);
   return std::make_unique<AmxProduct>(s);
+}
+
+std::unique_ptr<FilledProduct> amx_filled_product(const ProductShape& s, const FillNeeds& needs) {
+  return std::make_unique<AmxFilled>(s, needs);
 }
 
 std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const ProductShape& second) {

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/amx.hpp"
 #include "backend/cpu/kernels.hpp"
+#include "backend/cpu/pieces.hpp"
 #include "backend/cpu/simd.hpp"
 #include "backend/cpu/thin_gradient.hpp"
 #include "mora/core/parallel.hpp"
@@ -137,7 +138,7 @@ bool suits_fma(const ProductShape& s, MatmulProvider provider) {
 }
 
 bool suits_amx(const ProductShape& s, MatmulProvider provider) {
-  return s.dtype == DType::bf16 && provider == MatmulProvider::automatic && multiplies_by_amx();
+  return multiplies_by_amx(s.dtype, provider);
 }
 
 // One after the other.
@@ -161,7 +162,53 @@ class TwoProducts final : public ProductSum {
   std::unique_ptr<Product> first_, second_;
 };
 
+// For providers that do not ask for panels.
+class FillThenMultiply final : public FilledProduct {
+ public:
+  FillThenMultiply(const ProductShape& s, const FillNeeds& needs, MatmulProvider provider)
+      : whole_(needs, s.m, s.n), product_(prepare_product(s, provider)) {}
+  size_t scratch_bytes() const override {
+    return std::max(whole_.scratch_bytes(), product_->scratch_bytes());
+  }
+  void run(const ProductOperands& operands, const PanelFill& fill, void* c,
+           void* scratch) const override {
+    whole_.run(fill, scratch);
+    product_->run(operands.a, operands.b, c, scratch);
+  }
+
+ private:
+  WholeFill whole_;
+  std::unique_ptr<Product> product_;
+};
+
+constexpr int64_t kFilledRows = 64;
+
 }  // namespace
+
+WholeFill::WholeFill(const FillNeeds& needs, int64_t m, int64_t n)
+    : room_bytes_(needs.room_bytes),
+      m_(m),
+      n_(n),
+      slots_(std::min<int64_t>(pieces(m, kFilledRows), thread_count())) {}
+
+void WholeFill::run(const PanelFill& fill, void* scratch) const {
+  for_panels(pieces(m_, kFilledRows), slots_, [&](int64_t panel, int64_t slot) {
+    const int64_t row = panel * kFilledRows;
+    fill.fill({row, std::min(kFilledRows, m_ - row), 0, n_},
+              static_cast<std::byte*>(scratch) + static_cast<size_t>(slot) * room_bytes_);
+  });
+}
+
+std::unique_ptr<FilledProduct> prepare_filled_product(const ProductShape& shape,
+                                                      const FillNeeds& needs,
+                                                      MatmulProvider provider) {
+  ProductShape s = shape;
+  s.addend = Addend::result;
+  const bool empty = s.m * s.n == 0 || s.k == 0;
+  if (!empty && suits_amx(s, provider)) return amx_filled_product(s, needs);
+  if (!empty && suits_fma(s, provider)) return fma_filled_product(s, needs);
+  return std::make_unique<FillThenMultiply>(s, needs, provider);
+}
 
 std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
                                                 const ProductShape& second,
@@ -176,6 +223,10 @@ std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
 
 bool multiplies_by_amx() {
   return amx::available() && onednn_leaves_amx();
+}
+
+bool multiplies_by_amx(DType dtype, MatmulProvider provider) {
+  return dtype == DType::bf16 && provider == MatmulProvider::automatic && multiplies_by_amx();
 }
 
 void round_to_bf16(const float* from, int64_t elements, bf16* to) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 
+#include "backend/cpu/panel_fill.hpp"
 #include "mora/backend/backend.hpp"
 #include "mora/core/parallel.hpp"
 
@@ -51,6 +52,30 @@ std::unique_ptr<ProductSum> prepare_product_sum(const ProductShape& first,
                                                 const ProductShape& second,
                                                 MatmulProvider provider);
 
+// C[m, n] = fill + alpha op(A) op(B)
+class FilledProduct {
+ public:
+  virtual ~FilledProduct() = default;
+  virtual size_t scratch_bytes() const = 0;
+  virtual void run(const ProductOperands& operands, const PanelFill& fill, void* c,
+                   void* scratch) const = 0;
+};
+std::unique_ptr<FilledProduct> prepare_filled_product(const ProductShape& shape,
+                                                      const FillNeeds& needs,
+                                                      MatmulProvider provider);
+
+// Fills all of C[m, n] by itself, in parallel.
+class WholeFill {
+ public:
+  WholeFill(const FillNeeds& needs, int64_t m, int64_t n);
+  size_t scratch_bytes() const { return room_bytes_ * static_cast<size_t>(slots_); }
+  void run(const PanelFill& fill, void* scratch) const;
+
+ private:
+  size_t room_bytes_;
+  int64_t m_, n_, slots_;
+};
+
 // Never null; empty dimensions, widening and the choice of the provider are handled here.
 std::unique_ptr<Product> prepare_product(const ProductShape& shape, MatmulProvider provider);
 
@@ -64,6 +89,11 @@ std::unique_ptr<Product> onednn_product(const ProductShape& shape);
 // multiplies_by_amx(), and B in bf16 or f32, which it rounds.
 std::unique_ptr<Product> fma_product(const ProductShape& shape);
 std::unique_ptr<Product> amx_product(const ProductShape& shape);
+// The same, of what they are for, with a fill.
+std::unique_ptr<FilledProduct> fma_filled_product(const ProductShape& shape,
+                                                  const FillNeeds& needs);
+std::unique_ptr<FilledProduct> amx_filled_product(const ProductShape& shape,
+                                                  const FillNeeds& needs);
 // Null unless both are stored alike, or unless one has little depth: then they cost what the
 // product of both depths costs.
 std::unique_ptr<ProductSum> fma_product_sum(const ProductShape& first, const ProductShape& second);
@@ -73,6 +103,7 @@ std::unique_ptr<ProductSum> amx_product_sum(const ProductShape& first, const Pro
 bool onednn_multiplies_bf16();
 bool onednn_leaves_amx();
 bool multiplies_by_amx();
+bool multiplies_by_amx(DType dtype, MatmulProvider provider);  // products of this type
 
 // Rows of values that are narrow, or already floats, `stride` apart, as rows of floats.
 struct NarrowRows {

@@ -37,19 +37,29 @@ inline void each_vector(int64_t n, const Visit& visit) {
 }
 
 // sums += term(i, k), the k numbers at i
-template <class T, class Term>
-inline void add_vectors(T* sums, int64_t n, const Term& term) {
-  constexpr int64_t lanes = kLanes<T>;
+template <class S, class Term>
+inline void add_vectors(S* sums, int64_t n, const Term& term) {
+  constexpr int64_t lanes = kLanes<Working<S>>;
   if (n < lanes) return store(sums, load(sums, n) + term(int64_t{0}, n), n);
-  const Vec<T> last = load(sums + n - lanes) + term(n - lanes, lanes);
+  const Vec<Working<S>> last = load(sums + n - lanes) + term(n - lanes, lanes);
   for (int64_t i = 0; i + lanes <= n; i += lanes) store(sums + i, load(sums + i) + term(i, lanes));
   store(sums + n - lanes, last);
 }
 
 // sums += x
-template <class S>
-inline void add_row_to(Working<S>* sums, const S* x, int64_t n) {
+template <class Sum, class S>
+inline void add_row_to(Sum* sums, const S* x, int64_t n) {
   add_vectors(sums, n, [=](int64_t i, int64_t k) { return load(x + i, k); });
+}
+
+// sums[i] = sum of x[i + n round] for n < rounds
+template <class S, class Sum>
+inline void add_rounds(const S* x, int64_t width, int64_t round, int64_t rounds, Sum* sums) {
+  each_vector<Working<S>>(width, [=](int64_t i, int64_t k) {
+    Vec<Working<S>> sum{};
+    for (int64_t n = 0; n < rounds; ++n) sum += load(x + n * round + i, k);
+    store(sums + i, sum, k);
+  });
 }
 
 // to = from, in another type

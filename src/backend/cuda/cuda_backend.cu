@@ -48,6 +48,12 @@ class CudaBackend final : public Backend {
         return cuda::prepare_matmul(call);
       case OpId::matmul_sum:
         return cuda::prepare_matmul_sum(call);
+      case OpId::block_product:
+        return cuda::prepare_block_product(call);
+      case OpId::block_product_grad:
+        return cuda::prepare_block_product_grad(call);
+      case OpId::matmul_block_product:
+        return cuda::prepare_matmul_block_product(call);
       case OpId::linear_cross_entropy:
         return cuda::prepare_linear_cross_entropy(call);
       case OpId::rms_norm_grad:

@@ -26,6 +26,9 @@ namespace mora::cuda {
 // What some kernels need before they run; see Backend::prepare.
 Prepared prepare_matmul(const OpCall& call);
 Prepared prepare_matmul_sum(const OpCall& call);
+Prepared prepare_block_product(const OpCall& call);
+Prepared prepare_block_product_grad(const OpCall& call);
+Prepared prepare_matmul_block_product(const OpCall& call);
 Prepared prepare_linear_cross_entropy(const OpCall& call);
 Prepared prepare_rms_norm_grad(const OpCall& call);
 Prepared prepare_attention(const OpCall& call);

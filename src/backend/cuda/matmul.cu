@@ -1,14 +1,11 @@
 // y = alpha * op(a) * op(b) + c, and the sum of two such products
 //                                                  a: [M, K], b: [K, N] (before op), c, y: [M, N]
 #include "backend/cuda/kernels.hpp"
-#include "backend/cuda/product.hpp"
+#include "backend/cuda/matmul.hpp"
 #include "backend/cuda/thin_sum.hpp"
 
 namespace mora::cuda {
 
-namespace {
-
-// From the operands: the shape of the result may be an alias of the product's.
 ProductShape shape_of(const OpCall& call, size_t first, const MatmulTerm& term) {
   const Type &a = call.in[first], &b = call.in[first + 1];
   const bool ta = term.ta == Transpose::yes, tb = term.tb == Transpose::yes;
@@ -22,6 +19,8 @@ ProductShape shape_of(const OpCall& call, size_t first, const MatmulTerm& term) 
           .b_dtype = b.dtype,
           .c_dtype = call.out[0].dtype};
 }
+
+namespace {
 
 // The sum of the products of `first` and `second`, which are the call's in either order. A result
 // in bf16 is made in f32 in scratch memory, and rounded once, when the thin product is added to it.
