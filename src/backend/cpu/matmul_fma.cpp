@@ -31,20 +31,18 @@ constexpr GridCosts kCosts{.a = 9, .b = 20, .threads = 300'000};
 constexpr int64_t kTransposedPanel = 24 * kRows;
 constexpr int64_t kMostTransposedDepth = 384;
 constexpr int64_t kMostThinDepth = 4096;  // of few columns
-constexpr int64_t kLeastFilled = 32;      // rows
 
 using Operands = std::span<const ProductOperands>;
 
 class FmaProducts {
  public:
-  // All terms have their A transposed, or none. fill: null, or what makes C.
-  explicit FmaProducts(std::vector<ProductShape> terms, const FillNeeds* fill = nullptr)
+  // All terms have their A transposed, or none.
+  explicit FmaProducts(std::vector<ProductShape> terms)
       : terms_(std::move(terms)), transposed_(terms_[0].ta == Transpose::yes) {
-    if (fill != nullptr) fill_ = *fill;
     for (const ProductShape& term : terms_) k_ += term.k;
     depth_ = piece(k_, most_depth(), kDepthStep);
     const int64_t m = terms_[0].m, n = terms_[0].n;
-    grid_ = make_grid(m, k_, n, {kRows, kColumns}, costs_with(fill_, k_, kCosts));
+    grid_ = make_grid(m, k_, n, {kRows, kColumns}, kCosts);
     tasks_ = pieces(m, grid_.rows) * pieces(n, grid_.columns);
     slots_ = std::min<int64_t>(tasks_, thread_count());
     columns_ = piece(grid_.columns, std::max(kMostPacked / depth_, kColumns), kColumns);
@@ -54,21 +52,17 @@ class FmaProducts {
                             DType::f32);
   }
 
-  size_t scratch_bytes() const { return slot_bytes() * static_cast<size_t>(slots_); }
+  size_t scratch_bytes() const { return (b_bytes_ + a_bytes_) * static_cast<size_t>(slots_); }
 
-  void run(Operands operands, const PanelFill* fill, void* c, void* scratch) const {
+  void run(Operands operands, void* c, void* scratch) const {
     const int64_t m = terms_[0].m, n = terms_[0].n, across = pieces(n, grid_.columns);
     auto run_one = [&](int64_t i, int64_t slot) {
       const int64_t row = i / across * grid_.rows, column = i % across * grid_.columns;
-      const Task task{operands,
-                      fill,
-                      static_cast<float*>(c),
-                      row,
-                      std::min(row + grid_.rows, m),
-                      column,
-                      std::min(column + grid_.columns, n)};
-      run_task(task, room_in(static_cast<std::byte*>(scratch) +
-                             static_cast<size_t>(slot) * slot_bytes()));
+      const Task task{operands, static_cast<float*>(c),
+                      row,      std::min(row + grid_.rows, m),
+                      column,   std::min(column + grid_.columns, n)};
+      run_task(task, static_cast<std::byte*>(scratch) +
+                         static_cast<size_t>(slot) * (b_bytes_ + a_bytes_));
     };
     if (tasks_ == 1) return run_one(0, 0);
     for_panels(tasks_, slots_, run_one);
@@ -77,7 +71,6 @@ class FmaProducts {
  private:
   struct Task {
     Operands operands;
-    const PanelFill* fill;
     float* c;
     int64_t row, end_row, column, end_column;
   };
@@ -85,59 +78,38 @@ class FmaProducts {
   struct Chunk {
     int64_t column, n, p, k;
   };
-  // In scratch memory: packed columns of B and rows of A, and the fill's own.
-  struct Room {
-    float *b, *a;
-    std::byte* fill;
-  };
 
-  size_t slot_bytes() const { return b_bytes_ + a_bytes_ + fill_.room_bytes; }
-  Room room_in(std::byte* at) const {
-    return {reinterpret_cast<float*>(at), reinterpret_cast<float*>(at + b_bytes_),
-            at + b_bytes_ + a_bytes_};
-  }
-
-  void run_task(const Task& task, const Room& room) const {
+  void run_task(const Task& task, std::byte* room) const {
+    auto *b = reinterpret_cast<float*>(room), *a = reinterpret_cast<float*>(room + b_bytes_);
     for (int64_t j = task.column; j < task.end_column; j += columns_) {
       for (int64_t p = 0; p < k_; p += depth_) {
         run_chunk(task, {j, std::min(columns_, task.end_column - j), p, std::min(depth_, k_ - p)},
-                  room);
+                  b, a);
       }
     }
   }
 
-  void run_chunk(const Task& task, const Chunk& chunk, const Room& room) const {
-    pack_b(task.operands, chunk, room.b);
-    const FillPlace place{fill_.columns, task.column, task.end_column};
-    const bool fills = task.fill != nullptr && chunk.p == 0 && place.is_due(chunk.column);
+  void run_chunk(const Task& task, const Chunk& chunk, float* b, float* a) const {
+    pack_b(task.operands, chunk, b);
     const int64_t n = terms_[0].n;
     const Store store_as =
         chunk.p > 0 || terms_[0].addend == Addend::result ? Store::add : Store::assign;
     for (int64_t row = task.row; row < task.end_row; row += panel_) {
       const int64_t rows = std::min(panel_, task.end_row - row);
-      if (fills && (row - task.row) % filled_rows() == 0) {
-        task.fill->fill(
-            place.panel(row, std::min(filled_rows(), task.end_row - row), chunk.column, chunk.n),
-            room.fill);
-      }
       float* c = task.c + row * n + chunk.column;
       if (transposed_) {
-        pack_tiles(task.operands, chunk, row, rows, room.a);
+        pack_tiles(task.operands, chunk, row, rows, a);
         for (int64_t i = 0; i < rows; i += kRows) {
-          const fma::PartOfA tile{room.a + i / kRows * fma::tile_elements(chunk.k), 1, chunk.k};
-          fma::multiply(std::min(kRows, rows - i), chunk.n, fma::Layout::tiles, {&tile, 1}, room.b,
+          const fma::PartOfA tile{a + i / kRows * fma::tile_elements(chunk.k), 1, chunk.k};
+          fma::multiply(std::min(kRows, rows - i), chunk.n, fma::Layout::tiles, {&tile, 1}, b,
                         c + i * n, n, store_as);
         }
       } else {
-        const auto [parts, count] = parts_of_a(task.operands, chunk, row, rows, room.a);
-        fma::multiply(rows, chunk.n, fma::Layout::rows, {parts.data(), count}, room.b, c, n,
-                      store_as);
+        const auto [parts, count] = parts_of_a(task.operands, chunk, row, rows, a);
+        fma::multiply(rows, chunk.n, fma::Layout::rows, {parts.data(), count}, b, c, n, store_as);
       }
     }
   }
-
-  // Filled at once: several panels, but no more than stay in the cache.
-  int64_t filled_rows() const { return panel_ * pieces(kLeastFilled, panel_); }
 
   // Few columns need no more of A than once.
   int64_t most_depth() const {
@@ -205,7 +177,6 @@ class FmaProducts {
 
   std::vector<ProductShape> terms_;
   bool transposed_;
-  FillNeeds fill_{};
   int64_t k_ = 0, depth_ = 0, columns_ = 0, panel_ = 0;
   Grid grid_{};
   int64_t tasks_ = 0, slots_ = 0;
@@ -218,7 +189,7 @@ class FmaProduct final : public Product {
   size_t scratch_bytes() const override { return products_.scratch_bytes(); }
   void run(const void* a, const void* b, void* c, void* scratch) const override {
     const ProductOperands operands[] = {{a, b}};
-    products_.run(operands, nullptr, c, scratch);
+    products_.run(operands, c, scratch);
   }
 
  private:
@@ -232,20 +203,7 @@ class FmaSum final : public ProductSum {
   void run(const ProductOperands& first, const ProductOperands& second, void* c,
            void* scratch) const override {
     const ProductOperands operands[] = {first, second};
-    products_.run(operands, nullptr, c, scratch);
-  }
-
- private:
-  FmaProducts products_;
-};
-
-class FmaFilled final : public FilledProduct {
- public:
-  FmaFilled(const ProductShape& s, const FillNeeds& needs) : products_({s}, &needs) {}
-  size_t scratch_bytes() const override { return products_.scratch_bytes(); }
-  void run(const ProductOperands& operands, const PanelFill& fill, void* c,
-           void* scratch) const override {
-    products_.run({&operands, 1}, &fill, c, scratch);
+    products_.run(operands, c, scratch);
   }
 
  private:
@@ -256,10 +214,6 @@ class FmaFilled final : public FilledProduct {
 
 std::unique_ptr<Product> fma_product(const ProductShape& s) {
   return std::make_unique<FmaProduct>(s);
-}
-
-std::unique_ptr<FilledProduct> fma_filled_product(const ProductShape& s, const FillNeeds& needs) {
-  return std::make_unique<FmaFilled>(s, needs);
 }
 
 std::unique_ptr<ProductSum> fma_product_sum(const ProductShape& first, const ProductShape& second) {

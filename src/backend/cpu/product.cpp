@@ -162,7 +162,8 @@ class TwoProducts final : public ProductSum {
   std::unique_ptr<Product> first_, second_;
 };
 
-// For providers that do not ask for panels.
+// For providers that do not ask for panels. Those of f32 keep so much of B in the cache that panels
+// made in between cost more than they save (docs/performance.md).
 class FillThenMultiply final : public FilledProduct {
  public:
   FillThenMultiply(const ProductShape& s, const FillNeeds& needs, MatmulProvider provider)
@@ -206,7 +207,6 @@ std::unique_ptr<FilledProduct> prepare_filled_product(const ProductShape& shape,
   s.addend = Addend::result;
   const bool empty = s.m * s.n == 0 || s.k == 0;
   if (!empty && suits_amx(s, provider)) return amx_filled_product(s, needs);
-  if (!empty && suits_fma(s, provider)) return fma_filled_product(s, needs);
   return std::make_unique<FillThenMultiply>(s, needs, provider);
 }
 

@@ -89,9 +89,7 @@ std::unique_ptr<Product> onednn_product(const ProductShape& shape);
 // multiplies_by_amx(), and B in bf16 or f32, which it rounds.
 std::unique_ptr<Product> fma_product(const ProductShape& shape);
 std::unique_ptr<Product> amx_product(const ProductShape& shape);
-// The same, of what they are for, with a fill.
-std::unique_ptr<FilledProduct> fma_filled_product(const ProductShape& shape,
-                                                  const FillNeeds& needs);
+// As amx_product, with a fill.
 std::unique_ptr<FilledProduct> amx_filled_product(const ProductShape& shape,
                                                   const FillNeeds& needs);
 // Null unless both are stored alike, or unless one has little depth: then they cost what the
