@@ -162,8 +162,8 @@ class TwoProducts final : public ProductSum {
   std::unique_ptr<Product> first_, second_;
 };
 
-// For providers that do not ask for panels. Those of f32 keep so much of B in the cache that panels
-// made in between cost more than they save (docs/performance.md).
+// For providers that do not ask for panels: in f32 those cost more than they save
+// (docs/performance.md).
 class FillThenMultiply final : public FilledProduct {
  public:
   FillThenMultiply(const ProductShape& s, const FillNeeds& needs, MatmulProvider provider)
