@@ -113,7 +113,6 @@ Var rotate_blocks(Var x, Var table, const RotateBlocksAttrs& attrs);
 //   forward:   y[t, j] = alpha * (M a_b)[c], a_b block b of x[t] turned, j mod (blocks R) = b R + c
 //   backward:  its transpose, from [T, out] to [T, in]
 // x: [T, in], m: [R, R], table: [blocks, R], both f32 where x is bf16. c is added, if it is there.
-// Nothing of the size of x is kept or written on the way.
 struct BlockProductInputs {
   Var x, m, table;
 };

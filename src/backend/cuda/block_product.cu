@@ -1,8 +1,7 @@
 // y = alpha P(m) x + c, P(m): M on every turned block of features, or the transpose of that; the
 // same with a product in the place of c; and the gradient of M. Made of the kernels of fold, unfold
 // and rotate_blocks and of one product, over blocks in scratch memory.
-//                      x: [T, in]  m: [R, R]  table: [blocks, R]  c, y: [T, size]  a, z: [T, blocks
-//                      R]
+//   x: [T, in]  m: [R, R]  table: [blocks, R]  c, y: [T, size]  a, z: [T, blocks R]
 #include <array>
 
 #include "backend/cuda/kernels.hpp"
