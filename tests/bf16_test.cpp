@@ -136,6 +136,39 @@ TEST_CASE("a whole model has the loss and the gradients of f32, for every method
   }
 }
 
+// h + x W^T + a rotation of x, as o_proj and down_proj add to the residual stream.
+Array added_to_residual(DType activations, DType working, MatmulProvider provider) {
+  const std::array<CaseInput, 5> in = {CaseInput{{70, 90}, normal()},
+                                       {{70, 110}, normal()},
+                                       {{90, 110}, normal()},
+                                       {{32, 32}, normal()},
+                                       {{3, 32}, rotation(32)}};
+  const std::array types = {working, activations, activations, working, working};
+  Graph graph;
+  const Inputs inputs(graph, in, types, "residual");
+  const auto [h, x, w, m, table] = std::array{inputs.vars()[0], inputs.vars()[1], inputs.vars()[2],
+                                              inputs.vars()[3], inputs.vars()[4]};
+  const Var layer = add(matmul(x, w, {.tb = Transpose::yes}),
+                        block_product({x, m, table}, {.size = 90, .alpha = 0.5}));
+  const Var y = add(h, layer);
+  const auto backend = make_cpu_backend(provider);
+  Workspace workspace;
+  Plan plan(graph, std::array{y}, *backend, workspace);
+  CHECK(plan.steps() == 1);
+  run_over(plan, workspace, 0xff);
+  CHECK(plan[y].dtype() == working);
+  return numbers(plan[y]);
+}
+
+TEST_CASE("a layer with its rotation in bf16 is added to the residual stream in f32, in one step") {
+  const Array expected = added_to_residual(DType::f64, DType::f64, MatmulProvider::automatic);
+  for (const MatmulProvider provider : providers()) {
+    INFO("provider ", static_cast<int>(provider));
+    CHECK(relative_error(added_to_residual(DType::bf16, DType::f32, provider), expected) <=
+          kBf16Bound);
+  }
+}
+
 TEST_CASE("training goes the way of f32, with and without instructions for bf16") {
   const TinyExamples data(60);
   for (const AdapterKind& kind : every_kind()) {
