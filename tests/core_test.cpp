@@ -287,13 +287,49 @@ TEST_SUITE("core") {
   }
 
   TEST_CASE("transposing 16 x 16 words") {
-    cpu::Vec<float> rows[16];
+    float numbers[16][16];
     for (int i = 0; i < 16; ++i) {
-      for (int j = 0; j < 16; ++j) rows[i][j] = static_cast<float>(16 * i + j);
+      for (int j = 0; j < 16; ++j) numbers[i][j] = static_cast<float>(16 * i + j);
     }
+    cpu::Vec<float> rows[16];
+    for (int i = 0; i < 16; ++i) rows[i] = cpu::load(numbers[i]);
     cpu::transpose(rows);
+    for (int i = 0; i < 16; ++i) cpu::store(numbers[i], rows[i]);
     for (int i = 0; i < 16; ++i) {
-      for (int j = 0; j < 16; ++j) CHECK(rows[i][j] == static_cast<float>(16 * j + i));
+      for (int j = 0; j < 16; ++j) CHECK(numbers[i][j] == static_cast<float>(16 * j + i));
+    }
+  }
+
+  TEST_CASE("lanes go to and from bf16 as single numbers do, at any address") {
+    const uint32_t kinds[] = {0x3f800000, 0xbf808000, 0x3f818000, 0x3f807fff,
+                              0x3f808001, 0x7f7fffff, 0xff7f8000, 0x7f800000,
+                              0xff800000, 0x7f800001, 0x7fc12345, 0xffffffff,
+                              0x00800000, 0x80000000, 0x42f6e979, 0xc2f6e979};
+    float x[16];
+    for (size_t i = 0; i < 16; ++i) x[i] = std::bit_cast<float>(kinds[i]);
+    for (size_t at = 0; at < 3; ++at) {
+      bf16 narrow[18] = {};
+      cpu::store(narrow + at, cpu::load(x));
+      float back[16];
+      cpu::store(back, cpu::load(narrow + at));
+      for (size_t i = 0; i < 16; ++i) {
+        CHECK(narrow[at + i].bits == bf16(x[i]).bits);
+        CHECK(std::bit_cast<uint32_t>(back[i]) == uint32_t{bf16(x[i]).bits} << 16);
+      }
+    }
+  }
+
+  TEST_CASE("a few lanes: the others are zeros, and stay as they are in memory") {
+    float x[16];
+    std::iota(x, x + 16, 1.0f);
+    for (int64_t n = 1; n <= 16; ++n) {
+      float got[16], kept[16] = {};
+      cpu::store(got, cpu::load(x, n));
+      cpu::store(kept, cpu::load(x), n);
+      for (int64_t i = 0; i < 16; ++i) {
+        CHECK(got[i] == (i < n ? x[i] : 0.0f));
+        CHECK(kept[i] == got[i]);
+      }
     }
   }
 

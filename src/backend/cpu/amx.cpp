@@ -16,15 +16,6 @@ namespace mora::cpu::amx {
 
 namespace {
 
-typedef uint32_t AnyWords __attribute__((vector_size(64), aligned(2), may_alias));
-
-Words load_words(const void* from) {
-  return *static_cast<const AnyWords*>(from);
-}
-void store_words(void* to, Words words) {
-  *static_cast<AnyWords*>(to) = words;
-}
-
 // Two rows of 16 halves as 16 pairs.
 Words pairs(const bf16* first, const bf16* second) {
   return widen(first) | widen(second) << 16;

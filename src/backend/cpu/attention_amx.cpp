@@ -15,7 +15,7 @@ constexpr int64_t kQueries = kLaneQueries, kKeys = 64;  // whose scores stay in 
 
 // To the nearest number of the upper 16 bits.
 Words rounded(Vec<float> v) {
-  return reinterpret_cast<const Words&>(v) + 0x8000u;
+  return words_of(v) + 0x8000u;
 }
 
 // Takes in scores, -infinity where they do not count; returns by how much what was summed before
@@ -32,8 +32,7 @@ Vec<float> absorb(SoftmaxLanes<float>& lanes, const float* scores, int64_t keys,
                      second = power_of_two(scale * load(row + kQueries) - shift);
     even += first;
     odd += second;
-    *reinterpret_cast<Words*>(weights + j * amx::kTile) =
-        rounded(first) >> 16 | (rounded(second) & 0xffff0000u);
+    store_words(weights + j * amx::kTile, rounded(first) >> 16 | (rounded(second) & 0xffff0000u));
   }
   lanes.add(top, shrink, even + odd);
   return shrink;

@@ -17,7 +17,17 @@ enum class Store { assign, add };
 
 namespace detail {
 
-// kRows x kVecs registers of C, summed over p in order.
+// Of a tile of sums in registers. With AVX-512 its rows divide the blocks: a rest of few rows waits
+// for its own sums.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 8, kTileVecs = 2;  // 16 of 32 registers
+#elif defined(__AVX__)
+constexpr int kTileRows = 3, kTileVecs = 2;  // 12 of 16 registers, two a vector
+#else
+constexpr int kTileRows = 3, kTileVecs = 1;  // 12 of 16 registers, four a vector
+#endif
+
+// kRows x kVecs vectors of C, summed over p in order.
 template <class T, int kRows, int kVecs>
 inline void tile(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t k,
                  Store store_as) {
@@ -51,11 +61,10 @@ inline void column(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 template <class T, int kVecs>
 inline void panel(Strided<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t m, int64_t k,
                   Store store_as) {
-  constexpr int kRows = 8;  // divides the blocks: a rest of few rows waits for its own sums
   int64_t i = 0;
   auto at = [&](int64_t row) { return Strided<T>{a.data + row * a.row, a.row, a.col}; };
-  for (; i + kRows <= m; i += kRows)
-    tile<T, kRows, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
+  for (; i + kTileRows <= m; i += kTileRows)
+    tile<T, kTileRows, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
   for (; i + 2 <= m; i += 2) tile<T, 2, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
   for (; i < m; ++i) tile<T, 1, kVecs>(at(i), b, ldb, c + i * ldc, ldc, k, store_as);
 }
@@ -67,9 +76,9 @@ template <class T>
 inline void block_gemm(int64_t m, int64_t n, int64_t k, Strided<T> a, const T* b, int64_t ldb, T* c,
                        int64_t ldc, Store store_as) {
   int64_t j = 0;
-  for (; j + 2 * kLanes<T> <= n; j += 2 * kLanes<T>) {
-    detail::panel<T, 2>(a, b + j, ldb, c + j, ldc, m, k, store_as);
-  }
+  constexpr int64_t columns = detail::kTileVecs * kLanes<T>;
+  for (; j + columns <= n; j += columns)
+    detail::panel<T, detail::kTileVecs>(a, b + j, ldb, c + j, ldc, m, k, store_as);
   for (; j + kLanes<T> <= n; j += kLanes<T>)
     detail::panel<T, 1>(a, b + j, ldb, c + j, ldc, m, k, store_as);
   for (; j < n; ++j) detail::column(a, b + j, ldb, c + j, ldc, m, k, store_as);

@@ -28,11 +28,12 @@ void drop(const S* x, uint32_t word, int64_t n, Working<S> factor, S* y) {
   using T = Working<S>;
   if constexpr (std::is_same_v<T, float>) {
     if (n == kWord) {
-      Words bit{};
-      for (int64_t i = 0; i < kLanes<float>; ++i) bit[i] = 1u << i;
+      uint32_t bits[kLanes<uint32_t>];
+      for (int64_t i = 0; i < kLanes<uint32_t>; ++i) bits[i] = 1u << i;
+      const Words bit = load(bits);
       for (int64_t i = 0; i < kWord; i += kLanes<float>) {
         const Words lanes = (Words{} + (word >> i)) & bit;
-        store(y + i, lanes != 0 ? load(x + i) * factor : Vec<float>{});
+        store(y + i, select(lanes != 0u, load(x + i) * factor, Vec<float>{}));
       }
       return;
     }

@@ -64,15 +64,8 @@ struct Ahead {
 using TileOfSums = void (*)(std::span<const PartOfA> a, const float* b, float* c, int64_t c_stride,
                             Store store_as, Ahead& ahead);
 
-#if defined(__AVX512F__)
-constexpr int64_t kBytes = 64;
-#elif defined(__AVX__)
-constexpr int64_t kBytes = 32;
-#else
-constexpr int64_t kBytes = 16;
-#endif
-typedef float Register __attribute__((vector_size(kBytes), aligned(4), may_alias));
-constexpr int64_t kLane = kBytes / static_cast<int64_t>(sizeof(float));
+using Register = cpu::Register<float>;
+constexpr int64_t kLane = kRegisterBytes / sizeof(float);
 constexpr int64_t kHalf = kColumns / 2, kSteps = 4;
 
 inline Register load_register(const float* p) {

@@ -10,24 +10,26 @@
 #include <immintrin.h>
 #endif
 
+#include "backend/cpu/vec.hpp"
 #include "mora/core/random.hpp"
 
 namespace mora::cpu {
 
-typedef uint64_t WideLanes __attribute__((vector_size(64)));
+using WideLanes = Vec<uint64_t>;
 
 // The 64-bit products of the low halves with b.
 inline WideLanes low_products(const WideLanes& a, uint32_t b) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<WideLanes>(_mm512_maskz_mul_epu32(
-      0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(static_cast<int64_t>(b))));
+  const __m512i product = _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<const __m512i&>(a),
+                                                 _mm512_set1_epi64(static_cast<int64_t>(b)));
+  return reinterpret_cast<const WideLanes&>(product);
 #elif defined(__AVX2__)
   const __m256i factor = _mm256_set1_epi64x(static_cast<int64_t>(b));
-  __m256i halves[2];
-  std::memcpy(halves, &a, sizeof a);
-  for (__m256i& half : halves) half = _mm256_mul_epu32(half, factor);
   WideLanes product;
-  std::memcpy(&product, halves, sizeof product);
+  each_part([&](size_t i) {
+    const __m256i part = _mm256_mul_epu32(reinterpret_cast<const __m256i&>(a.part[i]), factor);
+    product.part[i] = reinterpret_cast<const Register<uint64_t>&>(part);
+  });
   return product;
 #else
   return (a & 0xFFFFFFFFu) * b;
@@ -40,10 +42,11 @@ constexpr int kPhiloxRun = 64;
 // first word, four numbers each.
 inline void philox_run(const std::array<uint32_t, 4>& counter, std::array<uint32_t, 2> key,
                        uint32_t* bits) {
-  constexpr int kLanes = 8, kVectors = kPhiloxRun / 4 / kLanes;
+  constexpr int kWords = kLanes<uint64_t>, kVectors = kPhiloxRun / 4 / kWords;
   WideLanes c[kVectors][4];
   for (int v = 0; v < kVectors; ++v) {
-    c[v][0] = WideLanes{0, 1, 2, 3, 4, 5, 6, 7} + counter[0] + static_cast<uint64_t>(v * kLanes);
+    constexpr uint64_t steps[kWords] = {0, 1, 2, 3, 4, 5, 6, 7};
+    c[v][0] = load(steps) + (counter[0] + static_cast<uint64_t>(v * kWords));
     for (size_t w = 1; w < 4; ++w) c[v][w] = WideLanes{} + counter[w];
   }
   for (int round = 0; round < 10; ++round) {
@@ -60,8 +63,8 @@ inline void philox_run(const std::array<uint32_t, 4>& counter, std::array<uint32
   for (const WideLanes(&words)[4] : c) {
     const WideLanes low = (words[0] & 0xFFFFFFFFu) | words[1] << 32,
                     high = (words[2] & 0xFFFFFFFFu) | words[3] << 32;
-    const WideLanes blocks[2] = {__builtin_shufflevector(low, high, 0, 8, 1, 9, 2, 10, 3, 11),
-                                 __builtin_shufflevector(low, high, 4, 12, 5, 13, 6, 14, 7, 15)};
+    const WideLanes blocks[2] = {interleave_low<uint64_t>(low, high),
+                                 interleave_high<uint64_t>(low, high)};
     std::memcpy(bits, blocks, sizeof blocks);
     bits += kPhiloxRun / kVectors;
   }

@@ -1,5 +1,4 @@
-// Vectors through the compiler's vector extensions: 64 bytes, which the compiler splits on narrower
-// processors, so the order of every sum is the same on all of them.
+// What kernels do with vectors: narrow types, comparisons, sums over lanes, exponentials.
 #pragma once
 
 #include <algorithm>
@@ -15,113 +14,124 @@
 #include <immintrin.h>
 #endif
 
+#include "backend/cpu/vec.hpp"
 #include "mora/core/dtype.hpp"
 
 namespace mora::cpu {
 
-template <class T>
-struct VecOf;
-template <>
-struct VecOf<float> {
-  typedef float type __attribute__((vector_size(64), aligned(4), may_alias));
-};
-template <>
-struct VecOf<double> {
-  typedef double type __attribute__((vector_size(64), aligned(8), may_alias));
-};
-template <class T>
-using Vec = typename VecOf<T>::type;
-template <class T>
-constexpr int64_t kLanes = 64 / static_cast<int64_t>(sizeof(T));
-
-template <class T>
-inline Vec<T> load(const T* p) {
-  return *reinterpret_cast<const Vec<T>*>(p);
-}
-template <class T>
-inline void store(T* p, Vec<T> v) {
-  *reinterpret_cast<Vec<T>*>(p) = v;
-}
-
 // The larger ones of the lanes; a NaN of b stays.
-inline Vec<float> larger(Vec<float> a, Vec<float> b) {
+MORA_INLINE Vec<float> larger(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)  // gcc makes two instructions of the comparison, and warns without a mask
   const __m512 top = _mm512_maskz_max_ps(0xffff, reinterpret_cast<const __m512&>(a),
                                          reinterpret_cast<const __m512&>(b));
   return reinterpret_cast<const Vec<float>&>(top);
 #else
-  return a > b ? a : b;
+  return select(a > b, a, b);
 #endif
 }
-inline Vec<double> larger(Vec<double> a, Vec<double> b) {
-  return a > b ? a : b;
+MORA_INLINE Vec<double> larger(Vec<double> a, Vec<double> b) {
+  return select(a > b, a, b);
 }
 
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+// Halves of words: as many as a register has words.
+typedef uint16_t Halves __attribute__((vector_size(kRegisterBytes / 2), aligned(2), may_alias));
 
 // The bits of 16 numbers as words.
-inline Words widen(const bf16* p) {
+MORA_INLINE Words widen(const bf16* p) {
 #if defined(__AVX512F__)  // gcc converts half by half, and warns of it without a mask
   const __m512i words =
       _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return reinterpret_cast<const Words&>(words);
 #else
-  typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
-  return __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words);
+  Words words;
+  each_part([&](size_t i) {
+    // auto would forget how it is aligned
+    const Halves* from = reinterpret_cast<const Halves*>(p + i * kRegisterLanes<uint32_t>);
+    words.part[i] = __builtin_convertvector(*from, Register<uint32_t>);
+  });
+  return words;
 #endif
 }
-inline Vec<float> load(const bf16* p) {
-  const Words wide = widen(p) << 16;
-  return reinterpret_cast<const Vec<float>&>(wide);
+MORA_INLINE Vec<float> load(const bf16* p) {
+  return floats_of(widen(p) << 16);
 }
 
 // 32 numbers, or 16 in f32, that fill the cache line at p, written past the caches; after the last
 // of them a thread calls finish_streaming().
 #if defined(__AVX512F__)
-inline void stream(float* p, Vec<float> v) {
+MORA_INLINE void stream(float* p, Vec<float> v) {
   _mm512_stream_ps(p, reinterpret_cast<const __m512&>(v));
 }
 inline void finish_streaming() {
   _mm_sfence();
 }
 #else
-inline void stream(float* p, Vec<float> v) {
+MORA_INLINE void stream(float* p, Vec<float> v) {
   store(p, v);
 }
 inline void finish_streaming() {}
 #endif
 #if defined(__AVX512BF16__)
-inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
+MORA_INLINE void stream(bf16* p, Vec<float> first, Vec<float> second) {
   const __m512bh rounded = _mm512_cvtne2ps_pbh(reinterpret_cast<const __m512&>(second),
                                                reinterpret_cast<const __m512&>(first));
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<const __m512i&>(rounded));
 }
-inline void store(bf16* p, Vec<float> v) {  // numbers below the normal ones become zero
+MORA_INLINE void store(bf16* p, Vec<float> v) {  // numbers below the normal ones become zero
   const __m256bh rounded = _mm512_cvtneps_pbh(reinterpret_cast<const __m512&>(v));
   std::memcpy(static_cast<void*>(p), &rounded, sizeof rounded);
 }
 #else
-inline void store(bf16* p, Vec<float> v) {
-  for (int64_t i = 0; i < kLanes<float>; ++i) p[i] = bf16(v[i]);
+// The lower halves of words.
+MORA_INLINE void store_halves(bf16* p, Words words) {
+#if defined(__AVX512F__)
+  *reinterpret_cast<Halves*>(p) = __builtin_convertvector(words, Halves);
+#else
+  each_part([&](size_t i) {
+    *reinterpret_cast<Halves*>(p + i * kRegisterLanes<uint32_t>) =
+        __builtin_convertvector(words.part[i], Halves);
+  });
+#endif
 }
-inline void stream(bf16* p, Vec<float> first, Vec<float> second) {
+MORA_INLINE void store(bf16* p, Vec<float> v) {  // as the conversion of a number
+  const Words bits = words_of(v), upper = bits >> 16;
+  store_halves(p, select(v == v, (bits + 0x7fffu + (upper & 1u)) >> 16, upper | 0x40u));
+}
+MORA_INLINE void stream(bf16* p, Vec<float> first, Vec<float> second) {
   store(p, first);
   store(p + kLanes<float>, second);
 }
 #endif
 
-// The first n lanes; the others are zeros, or stay as they are in memory.
+namespace detail {
+
+// Few lanes are rare, so their numbers go through memory, in a call.
 template <class S>
-inline Vec<Working<S>> load(const S* p, int64_t n) {
-  if (n == kLanes<Working<S>>) return load(p);
-  Vec<Working<S>> v{};
-  for (int64_t i = 0; i < n; ++i) v[i] = value_as<Working<S>>(p[i]);
-  return v;
+[[gnu::noinline]] void load_few(const S* p, int64_t n, Working<S>* lanes) {
+  for (int64_t i = 0; i < n; ++i) lanes[i] = value_as<Working<S>>(p[i]);
+  std::fill(lanes + n, lanes + kLanes<Working<S>>, Working<S>(0));
 }
 template <class S>
-inline void store(S* p, Vec<Working<S>> v, int64_t n) {
+[[gnu::noinline]] void store_few(S* p, const Working<S>* lanes, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = value_as<S>(lanes[i]);
+}
+
+}  // namespace detail
+
+// The first n lanes; the others are zeros, or stay as they are in memory.
+template <class S>
+MORA_INLINE Vec<Working<S>> load(const S* p, int64_t n) {
+  if (n == kLanes<Working<S>>) return load(p);
+  Working<S> lanes[kLanes<Working<S>>];
+  detail::load_few(p, n, lanes);
+  return load(lanes);
+}
+template <class S>
+MORA_INLINE void store(S* p, Vec<Working<S>> v, int64_t n) {
   if (n == kLanes<Working<S>>) return store(p, v);
-  for (int64_t i = 0; i < n; ++i) p[i] = value_as<S>(v[i]);
+  Working<S> lanes[kLanes<Working<S>>];
+  store(lanes, v);
+  detail::store_few(p, lanes, n);
 }
 
 // Asks for what a loop over memory reads some lines from now: the processor's own asking ends with
@@ -216,7 +226,7 @@ inline double exponential(double x) {
 }
 
 // The same for lanes of x <= 0, as a softmax has them.
-inline Vec<float> exponential_of_negative(Vec<float> x) {
+MORA_INLINE Vec<float> exponential_of_negative(Vec<float> x) {
   const Vec<float> least = Vec<float>{} - 87.33654f;
   const Vec<float> clamped = larger(least, x);
   const Vec<float> shifted = clamped * 1.44269504f + 12582912.0f;
@@ -229,16 +239,14 @@ inline Vec<float> exponential_of_negative(Vec<float> x) {
   p = p * r + 1.6666667e-1f;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  const Words result =
-      reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
-  const Vec<float> number = least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
-  return x == x ? number : x;  // as above
+  const Vec<float> result = floats_of(words_of(p) + (words_of(shifted) << 23));
+  return select(x == x, select(least > x, Vec<float>{}, result), x);  // as above
 }
 
 // 2^x of lanes of x < 127 for what is rounded to bf16: within 3e-6, 2^n * p(r) with |r| <=
 // 1/2 and a polynomial of degree 4. Below -126 the result is 0; a NaN, as arithmetic makes it,
 // stays.
-inline Vec<float> power_of_two(Vec<float> x) {
+MORA_INLINE Vec<float> power_of_two(Vec<float> x) {
   const Vec<float> least = Vec<float>{} - 126.0f, clamped = larger(least, x);
   const Vec<float> shifted = clamped + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest integer
   const Vec<float> r = clamped - (shifted - 12582912.0f);
@@ -247,14 +255,13 @@ inline Vec<float> power_of_two(Vec<float> x) {
   p = p * r + 2.40240986e-1f;
   p = p * r + 6.93124193e-1f;
   p = p * r + 1.0f;
-  const Words result =
-      reinterpret_cast<const Words&>(p) + (reinterpret_cast<const Words&>(shifted) << 23);
-  return least > x ? Vec<float>{} : reinterpret_cast<const Vec<float>&>(result);
+  const Vec<float> result = floats_of(words_of(p) + (words_of(shifted) << 23));
+  return select(least > x, Vec<float>{}, result);
 }
 
 // e^x of lanes of x <= 0 for results that are rounded to S.
 template <class S>
-inline Vec<Working<S>> exponential_for(Vec<Working<S>> x) {
+MORA_INLINE Vec<Working<S>> exponential_for(Vec<Working<S>> x) {
   if constexpr (std::is_same_v<S, bf16>) {
     return power_of_two(std::numbers::log2e_v<float> * x);
   } else {
@@ -262,16 +269,16 @@ inline Vec<Working<S>> exponential_for(Vec<Working<S>> x) {
   }
 }
 
-// Rows and columns of 16 x 16 words change places: four times rows i and i + 8 are interleaved.
-inline void transpose(Words (&rows)[16]) {
-  Words other[16];
-  auto interleave = [](const Words* from, Words* to) {
+// Rows and columns of 16 x 16 numbers change places: four times rows i and i + 8 are interleaved.
+template <class T>
+inline void transpose_words(Vec<T> (&rows)[16]) {
+  static_assert(sizeof(T) == 4);
+  Vec<T> other[16];
+  auto interleave = [](const Vec<T>* from, Vec<T>* to) {
 #pragma GCC unroll 8  // or the rows would not stay in registers
     for (int i = 0; i < 8; ++i) {
-      to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
-                                          5, 21, 6, 22, 7, 23);
-      to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
-                                              12, 28, 13, 29, 14, 30, 15, 31);
+      to[2 * i] = interleave_low<T>(from[i], from[i + 8]);
+      to[2 * i + 1] = interleave_high<T>(from[i], from[i + 8]);
     }
   };
   interleave(rows, other);
@@ -279,14 +286,18 @@ inline void transpose(Words (&rows)[16]) {
   interleave(rows, other);
   interleave(other, rows);
 }
-
+inline void transpose(Words (&rows)[16]) {
+  transpose_words<uint32_t>(rows);
+}
 inline void transpose(Vec<float> (&rows)[16]) {
-  transpose(reinterpret_cast<Words(&)[16]>(rows));
+  transpose_words<float>(rows);
 }
 
-inline Vec<double> exponential_of_negative(Vec<double> x) {
-  for (int64_t i = 0; i < kLanes<double>; ++i) x[i] = std::exp(x[i]);
-  return x;
+MORA_INLINE Vec<double> exponential_of_negative(Vec<double> x) {
+  double lanes[kLanes<double>];
+  store(lanes, x);
+  for (double& lane : lanes) lane = std::exp(lane);
+  return load(lanes);
 }
 
 // Turns x into e^(x - largest), none above 1, and returns the sum, in lanes.
@@ -305,17 +316,17 @@ inline T exponentials(T* x, int64_t n, T largest) {
 }
 
 // 1 / (1 + e^-x) in lanes, by e^-|x|, which does not overflow.
-inline Vec<float> sigmoid(Vec<float> x) {
+MORA_INLINE Vec<float> sigmoid(Vec<float> x) {
   const auto negative = x < 0.0f;
-  const Vec<float> e = exponential_of_negative(negative ? x : -x);
-  return (negative ? e : Vec<float>{} + 1.0f) / (1.0f + e);
+  const Vec<float> e = exponential_of_negative(select(negative, x, -x));
+  return select(negative, e, Vec<float>{} + 1.0f) / (1.0f + e);
 }
-inline Vec<double> sigmoid(Vec<double> x) {
+MORA_INLINE Vec<double> sigmoid(Vec<double> x) {
   return 1.0 / (1.0 + exponential_of_negative(-x));
 }
 
 // 1 / x
-inline Vec<float> reciprocal(Vec<float> x) {
+MORA_INLINE Vec<float> reciprocal(Vec<float> x) {
 #if defined(__AVX512F__)  // within 1e-7, in a third of a division's time
   const __m512 estimate = _mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<const __m512&>(x));
   const auto& r = reinterpret_cast<const Vec<float>&>(estimate);
@@ -328,7 +339,7 @@ inline Vec<float> reciprocal(Vec<float> x) {
 // The sigmoid for results that are rounded to S: within 7e-6 of its size where it is bf16,
 // and not below e^-87.
 template <class S>
-inline Vec<Working<S>> sigmoid_for(Vec<Working<S>> x) {
+MORA_INLINE Vec<Working<S>> sigmoid_for(Vec<Working<S>> x) {
   if constexpr (std::is_same_v<S, bf16>) {
     const Vec<float> least = Vec<float>{} - 87.0f;  // the power is a number
     return reciprocal(1.0f + power_of_two(-std::numbers::log2e_v<float> * larger(least, x)));
