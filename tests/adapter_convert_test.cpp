@@ -87,7 +87,9 @@ std::map<std::string, Numbers> updates_in(const fs::path& folder,
 void check_equal(const std::map<std::string, Numbers>& got,
                  const std::map<std::string, Numbers>& expected, double tolerance) {
   REQUIRE(got.size() == expected.size());
-  for (const auto& [path, update] : expected) {
+  for (const auto& entry : expected) {
+    const std::string& path = entry.first;
+    const Numbers& update = entry.second;
     double worst = 0;
     const Numbers difference = minus(got.at(path), update);
     for (const double d : difference) worst = worse(worst, std::fabs(d));

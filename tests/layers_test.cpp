@@ -130,9 +130,9 @@ TEST_SUITE("layers") {
     std::map<std::string, fs::path> defined;
     for (const Source& source : sources()) {
       for (const std::string& type : types(source.text)) {
-        const auto [before, first] = defined.emplace(type, source.path);
-        CHECK_MESSAGE(first, type, " is defined in ", before->second.string(), " and ",
-                      source.path.string());
+        const auto placed = defined.emplace(type, source.path);
+        CHECK_MESSAGE(placed.second, type, " is defined in ", placed.first->second.string(),
+                      " and ", source.path.string());
       }
     }
     CHECK(defined.count("mora::Tensor") == 1);
@@ -153,9 +153,8 @@ TEST_SUITE("layers") {
 
   // What stands in its place, who makes one or the other, and the configuration name it.
   TEST_CASE("cuda exists in one folder") {
-    const std::vector<std::string> named_in = {"src/backend/no_cuda.cpp",
-                                               "src/backend/make_backend.cpp",
-                                               "src/config/run_config.cpp"};
+    const std::vector<std::string> named_in = {
+        "src/backend/no_cuda.cpp", "src/backend/make_backend.cpp", "src/config/run_config.cpp"};
     for (const Source& source : sources()) {
       const std::string path = source.path.generic_string();
       if (path.rfind("src/backend/cuda", 0) == 0) continue;

@@ -232,7 +232,7 @@ TEST_CASE("configurations are understood, or refused by key") {
     CHECK(has(message, each.folder.path().string()));
     if (!has(message, "does not fit the model")) CHECK(!has(message, "\n"));
   }
-  for (const auto& [key, value] :
+  for (const auto& entry :
        std::initializer_list<std::pair<const char*, Json>>{{"something_new", false},
                                                            {"something_new", nullptr},
                                                            {"use_dora", false},
@@ -241,9 +241,9 @@ TEST_CASE("configurations are understood, or refused by key") {
                                                            {"init_lora_weights", "gaussian"},
                                                            {"peft_version", "9.9"},
                                                            {"exclude_modules", "nothing.*"}}) {
-    INFO(key);
+    INFO(entry.first);
     Case each(goldens, "plain");
-    each.config[key] = value;
+    each.config[entry.first] = entry.second;
     each.write();
     CHECK_NOTHROW(Adapted(golden_folder() / kBase, each.folder.path()));
   }

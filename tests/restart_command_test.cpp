@@ -72,15 +72,18 @@ void check_metrics(const fs::path& run) {
 }
 
 TEST_CASE("pretraining with ReLoRA or ReMoRA leaves one model, scored and inspected like any") {
-  for (const auto& [adapter, method, operation] :
-       {std::tuple{R"({"method": "lora", "r": 4})", "relora", "-"},
-        std::tuple{R"({"method": "mora", "r": 4})", "remora", "sharing strided, regroup two"}}) {
-    INFO(method);
-    const RestartingRun place(adapter);
+  struct Kind {
+    const char *adapter, *method, *operation;
+  };
+  for (const Kind& kind :
+       {Kind{R"({"method": "lora", "r": 4})", "relora", "-"},
+        Kind{R"({"method": "mora", "r": 4})", "remora", "sharing strided, regroup two"}}) {
+    INFO(kind.method);
+    const RestartingRun place(kind.adapter);
     const fs::path run = place / "run";
     CHECK(place.finished.err.find("step 8: merge 2, the adapters begin anew") != std::string::npos);
-    CHECK(place.summary.at("method") == method);
-    CHECK(place.summary.at("operator") == operation);
+    CHECK(place.summary.at("method") == kind.method);
+    CHECK(place.summary.at("operator") == kind.operation);
     CHECK(place.summary.at("merges") == 2);
     check_metrics(run);
     CHECK_NOTHROW(verify_folder(run / "model"));
@@ -109,7 +112,7 @@ TEST_CASE("pretraining with ReLoRA or ReMoRA leaves one model, scored and inspec
     for (const Json& type : report.at("updates_by_type"))
       CHECK(type.at("frobenius_norm").get<double>() > 0.0);
     const Finished table = mora(place.path(), "mora-eval", {"--compare", "run"});
-    CHECK(table.out.find(method) != std::string::npos);
+    CHECK(table.out.find(kind.method) != std::string::npos);
   }
 }
 

@@ -1,7 +1,6 @@
 // What merging and restarting promise: the same function before and after, updates whose ranks add
 // up as the paper and its authors' code have it, resets that touch adapters only, and runs that do
 // not depend on threads or interruptions.
-#include "backend_under_test.hpp"
 #include "mora/train/restarts.hpp"
 
 #include <doctest/doctest.h>
@@ -10,6 +9,7 @@
 #include <array>
 #include <cmath>
 
+#include "backend_under_test.hpp"
 #include "command.hpp"
 #include "golden_training.hpp"
 #include "mora/adapters/low_rank.hpp"
@@ -327,7 +327,8 @@ TEST_CASE("a reset forgets the adapters' moments and nothing else") {
 // After a full reset the first step is one of a fresh AdamW: of the size of the learning rate.
 TEST_CASE("AdamW's count begins again with a full reset, so that no step is too large") {
   const TinyExamples data(20);
-  for (const auto& [reset, bound] : {std::pair{"full", 1.001}, std::pair{"magnitude", 100.0}}) {
+  for (const auto& bounded : {std::pair{"full", 1.001}, std::pair{"magnitude", 100.0}}) {
+    const std::string reset = bounded.first;
     INFO(reset);
     AdapterConfig adapter = adapter_kind("mora", "sharing").config;
     TrainConfig config = tiny_train_config(20);
@@ -345,8 +346,8 @@ TEST_CASE("AdamW's count begins again with a full reset, so that no step is too 
       if (!is_adapter_parameter(p)) continue;
       for (const double v : p.value.as<double>()) largest = std::max(largest, std::fabs(v));
     }
-    CHECK(largest <= bound * config.learning_rate);
-    CHECK((largest > 1.2 * config.learning_rate) == (std::string(reset) != "full"));
+    CHECK(largest <= bounded.second * config.learning_rate);
+    CHECK((largest > 1.2 * config.learning_rate) == (reset != "full"));
   }
 }
 

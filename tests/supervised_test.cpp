@@ -305,9 +305,10 @@ TEST_SUITE("supervised") {
         {R"({"input_ids": [1, 2], "attention_mask": [1, 2]})", "1:45: /attention_mask/1"},
         {R"({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]})", "1:48: /attention_mask/1"},
         {R"({"input_ids": [1, 2], "labels": [1, -100]})", "none of 1 rows"}};
-    for (const auto& [row, part] : bad) {
-      INFO(row);
-      CHECK(has(message_of(ErrorKind::data, [&] { read(row, "bad.jsonl"); }), part));
+    for (const auto& refused : bad) {
+      INFO(refused.first);
+      CHECK(has(message_of(ErrorKind::data, [&] { read(refused.first, "bad.jsonl"); }),
+                refused.second));
     }
   }
 
