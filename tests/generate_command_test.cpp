@@ -139,6 +139,30 @@ TEST_CASE("prompts of a file give what each gives alone, in order, at any batch 
   CHECK(text_of(generate(folder.path(), joined(sampled, {"--batch-size", "2"}))) == samples);
 }
 
+TEST_CASE("a prompt near the model's limit gets what fits, and shortens no other") {
+  const TemporaryFolder folder;
+  const auto tokenizer = load_tokenizer(fs::path(kBase));
+  std::string words = "The old man looked at the sea.";
+  while (tokenizer->encode(words).size() < 400) words += " The old man looked at the sea.";
+  folder.file("p.txt", "It\n" + words + "\n");
+  const auto answers = [&](const char* batch) {
+    const Finished f = generate(
+        folder.path(), {"--prompts", "p.txt", "--max-new-tokens", "256", "--batch-size", batch});
+    CHECK(f.err.find("p.txt: prompt 2: only ") != std::string::npos);
+    CHECK(f.err.find(" of 256 new tokens fit the model's 512 positions") != std::string::npos);
+    return text_of(f);
+  };
+  const std::string together = answers("8");
+  CHECK(together == answers("1"));
+  const std::vector<Json> lines = lines_of(together);
+  REQUIRE(lines.size() == 2);
+  for (const Json& line : lines) {
+    const int64_t most = std::min<int64_t>(256, 512 - line["prompt_tokens"].get<int64_t>());
+    const auto made = line["new_tokens"].get<int64_t>();
+    CHECK((line["finish"] == "length" ? made == most : made <= most));
+  }
+}
+
 TEST_CASE("a conversation is what its rendered prompts are") {
   const TemporaryFolder folder;
   const std::vector<std::string> options =

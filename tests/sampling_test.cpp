@@ -220,6 +220,23 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("each prompt ends at its own limit, and needs no more room than that") {
+  TinyGenerator tiny;
+  const auto all = tiny.generate(kPrompts, {.max_new_tokens = 20}, 5);
+  const GenerateOptions options{.max_new_tokens = 20, .limits = {5, 20, 1, 99, 7}};
+  for (const int64_t batch : {1, 2, 5}) {
+    const auto cut = tiny.generate(kPrompts, options, batch);
+    for (size_t p = 0; p < cut.size(); ++p) {
+      const auto most = static_cast<std::ptrdiff_t>(options.limit(p));
+      CHECK(cut[p] == std::vector<int32_t>(all[p].begin(), all[p].begin() + most));
+    }
+  }
+  const TinyGenerator::Texts uneven = {std::vector<int32_t>(50, 1), {2}};
+  const auto full = tiny.generate(uneven, {.max_new_tokens = 59, .limits = {10, 59}}, 2);
+  CHECK(full[0].size() == 10);
+  CHECK(full[1].size() == 59);
+}
+
 TEST_CASE("what does not fit, or is no token of the model, is an error") {
   TinyGenerator tiny;
   CHECK(message_of(ErrorKind::data, [&] {

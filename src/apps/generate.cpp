@@ -168,17 +168,15 @@ std::vector<Answer> Generation::answer(std::span<const std::vector<int32_t>> pro
                                        CacheUse cache) {
   std::vector<TextStream> streams;
   std::vector<Answer> answers;
-  int64_t most = 0;
-  std::vector<int64_t> limits;
+  GenerateOptions options{.max_new_tokens = settings_.max_new_tokens};
   for (const auto& prompt : prompts) {
     // An answer in a conversation is a text of its own; otherwise it goes on where the prompt ends.
     const auto before = templated() ? std::span<const int32_t>() : std::span<const int32_t>(prompt);
     streams.emplace_back(*session_.tokenizer, command_.stops, before);
     answers.push_back({"", "length", prompt.size(), 0});
-    limits.push_back(room(prompt, "prompt"));
-    most = std::max(most, limits.back());
+    options.limits.push_back(room(prompt, "prompt"));
   }
-  const auto each = [&](size_t p, std::span<const int32_t> made) {
+  options.finished = [&](size_t p, std::span<const int32_t> made) {
     Answer& a = answers[p];
     a.tokens = made.size();
     const bool eos = std::ranges::find(settings_.ends, made.back()) != settings_.ends.end();
@@ -188,9 +186,8 @@ std::vector<Answer> Generation::answer(std::span<const std::vector<int32_t>> pro
     const bool interrupted = !eos && !stop && signals_.received() != 0;
     if (interrupted) a.finish = "interrupted";
     if (show_) show(streams[p].take());
-    return eos || stop || interrupted || static_cast<int64_t>(made.size()) >= limits[p];
+    return eos || stop || interrupted;
   };
-  GenerateOptions options{.max_new_tokens = most, .finished = each};
   options.sampling = settings_.sampling;
   options.first_sample = static_cast<uint32_t>(first);
   options.cache = cache;

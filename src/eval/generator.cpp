@@ -123,7 +123,7 @@ bool Generator::Impl::ends(const Group& g, size_t p) const {
   const std::span<const int32_t> made = std::span(g.seen[p]).subspan(g.prompts[p].size());
   // Every condition is asked, so that a caller who follows the tokens sees the last one, too.
   const bool finished = g.options.finished && g.options.finished(g.first + p, made);
-  return finished || static_cast<int64_t>(made.size()) >= g.options.max_new_tokens ||
+  return finished || static_cast<int64_t>(made.size()) >= g.options.limit(g.first + p) ||
          std::ranges::find(g.options.ends, made.back()) != g.options.ends.end();
 }
 
@@ -170,14 +170,17 @@ const GenerateTimes& Generator::times() const {
 
 std::vector<std::vector<int32_t>> Generator::generate(std::span<const std::vector<int32_t>> prompts,
                                                       const GenerateOptions& options) {
-  ensure(options.max_new_tokens >= 1, "max_new_tokens must be at least 1");
+  ensure(options.limits.empty() || options.limits.size() == prompts.size(),
+         "a limit for each prompt, or none");
   check_sampling(options.sampling);
   const int64_t vocab = impl_->model.config().vocab_size;
-  for (const auto& prompt : prompts) {
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const std::vector<int32_t>& prompt = prompts[p];
+    const int64_t limit = options.limit(p);
     ensure(!prompt.empty(), "a prompt is empty");
-    const int64_t needed = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
-    if (needed > impl_->shape.capacity) {
-      fail(ErrorKind::data, "a prompt of ", prompt.size(), " tokens and ", options.max_new_tokens,
+    ensure(limit >= 1, "a prompt takes at least 1 new token");
+    if (static_cast<int64_t>(prompt.size()) + limit > impl_->shape.capacity) {
+      fail(ErrorKind::data, "a prompt of ", prompt.size(), " tokens and ", limit,
            " new ones do not fit the cache of ", impl_->shape.capacity);
     }
     for (const int32_t token : prompt) {

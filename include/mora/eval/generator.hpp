@@ -4,6 +4,7 @@
 // when first needed, and a decoding step with one token per sequence.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,6 +29,7 @@ enum class CacheUse : uint8_t { fresh, reuse };
 
 struct GenerateOptions {
   int64_t max_new_tokens;
+  std::vector<int64_t> limits = {};  // fewer new tokens for each prompt; empty: for none
   // Asked after each new token of a prompt with all of its new tokens; true ends it. Empty: only
   // max_new_tokens and `ends` do.
   std::function<bool(size_t prompt, std::span<const int32_t> continuation)> finished = {};
@@ -35,6 +37,10 @@ struct GenerateOptions {
   std::vector<int32_t> ends = {};  // tokens that end a continuation, which keeps them
   uint32_t first_sample = 0;       // number of the first prompt, for the random numbers
   CacheUse cache = CacheUse::fresh;
+
+  int64_t limit(size_t prompt) const {
+    return limits.empty() ? max_new_tokens : std::min(max_new_tokens, limits[prompt]);
+  }
 };
 
 // What a generator has done so far. Tokens that came from a cache count nowhere.
