@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "apps/text_stream.hpp"
 #include "command.hpp"
@@ -261,6 +262,26 @@ TEST_CASE("mistakes are one line and the documented exit code") {
   fails("bad.jsonl", "bad.jsonl:2");
   fails("text.jsonl", "/prompt");
   fails("long.txt", "long.txt: prompt 2: the prompt has");
+}
+
+TEST_CASE("a failure leaves the answers before it") {
+  const ModelFolder model;
+  const auto tokenizer = load_tokenizer(fs::path(kBase));
+  std::string weights = bytes_of(fs::path(kBase) / "model.safetensors");
+  uint64_t header = 0;
+  std::memcpy(&header, weights.data(), sizeof header);
+  // The embedding, which is first there, has no numbers for this token.
+  constexpr size_t kRow = 128 * 2;
+  const auto token = static_cast<size_t>(tokenizer->encode("7").back());
+  weights.replace(sizeof header + header + token * kRow, kRow, kRow, '\xff');
+  fs::remove(model.folder / "model.safetensors");
+  model.folder.file("model.safetensors", weights);
+  model.folder.file("p.txt", "The old man\nIt\n7\nShe\n");
+  const Finished f = model.generate(
+      joined({"--prompts", "p.txt", "--batch-size", "1", "--json", "o.jsonl"}, kShort));
+  INFO(f.err);
+  CHECK(f.code == 5);
+  CHECK(lines_of(bytes_of(model.folder / "o.jsonl")).size() == 2);
 }
 
 TEST_CASE("SIGINT ends an answer with what there is") {

@@ -101,6 +101,8 @@ class Generation {
   void one(std::string text);
   std::vector<Prompt> read_prompts() const;
   void many();
+  void answer_batches(const std::vector<Prompt>& prompts,
+                      const std::vector<std::vector<int32_t>>& ids, size_t batch);
   void converse();
   void report() const;
 
@@ -301,6 +303,17 @@ void Generation::many() {
   }
   const auto batch = std::min(static_cast<size_t>(command_.batch_size), prompts.size());
   make_generator(static_cast<int64_t>(batch), capacity);
+  try {
+    answer_batches(prompts, ids, batch);
+  } catch (const Error&) {
+    if (!lines_.empty()) write_file_atomically(command_.json, lines_);  // what there is
+    throw;
+  }
+  if (!command_.json.empty()) write_file_atomically(command_.json, lines_);
+}
+
+void Generation::answer_batches(const std::vector<Prompt>& prompts,
+                                const std::vector<std::vector<int32_t>>& ids, size_t batch) {
   for (size_t first = 0; first < ids.size() && signals_.received() == 0; first += batch) {
     const auto part = std::span(ids).subspan(first, std::min(batch, ids.size() - first));
     const std::vector<Answer> answers = answer(part, first, CacheUse::fresh);
@@ -313,7 +326,6 @@ void Generation::many() {
       }
     }
   }
-  if (!command_.json.empty()) write_file_atomically(command_.json, lines_);
 }
 
 void Generation::converse() {
