@@ -183,6 +183,33 @@ TEST_CASE("a conversation is what its rendered prompts are") {
   CHECK(lines_of(text_of(again))[0]["text"] == turns[1]["text"]);
 }
 
+TEST_CASE("--system goes in front of messages without a system message, and is never ignored") {
+  const TemporaryFolder folder;
+  const std::string user = R"({"role": "user", "content": "Hello"})";
+  const auto system = [](const std::string& text) {
+    return R"({"role": "system", "content": ")" + text + "\"}, ";
+  };
+  folder.file("m.jsonl",
+              "{\"messages\": [" + user + "]}\n{\"messages\": [" + system("Sing.") + user + "]}\n");
+  folder.file("own.jsonl", "{\"messages\": [" + system("Talk.") + user + "]}\n{\"messages\": [" +
+                               system("Sing.") + user + "]}\n");
+  const auto answers = [&](const std::vector<std::string>& options) {
+    return text_of(
+        generate(folder.path(), joined(joined({"--chat-template", "plain"}, kShort), options)));
+  };
+  const std::string own = answers({"--prompts", "own.jsonl"});
+  CHECK(answers({"--prompts", "m.jsonl", "--system", "Talk."}) == own);
+  CHECK(answers({"--prompts", "m.jsonl"}) != own);
+  for (const std::vector<std::string>& prompt :
+       {std::vector<std::string>{"--prompt", "x"}, {"--prompts", "m.jsonl"}, {"--chat"}}) {
+    const Finished f = generate(folder.path(), joined(prompt, {"--system", "Talk."}));
+    INFO(f.err);
+    CHECK(f.code == 2);
+    CHECK(f.err.find("--system: ") != std::string::npos);
+    CHECK(f.err.find("choose one with --chat-template") != std::string::npos);
+  }
+}
+
 TEST_CASE("standard input is a prompt, and the speed goes to standard error") {
   const TemporaryFolder folder;
   const Finished direct = generate(folder.path(), joined({"--prompt", "Two\nlines"}, kShort));

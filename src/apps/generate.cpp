@@ -72,6 +72,10 @@ class Generation {
     if (!chat_.warning.empty()) std::fprintf(stderr, "mora-generate: %s\n", chat_.warning.c_str());
     if (!command.chat_template.empty())
       chat_.chat_template.emplace(open_chat_template(command.chat_template));
+    if (command.system && !templated()) {
+      fail(ErrorKind::usage, "--system: ", command.model.string(),
+           " has no chat template, which a system message needs; choose one with --chat-template");
+    }
   }
 
   int run() {
@@ -89,6 +93,7 @@ class Generation {
 
  private:
   bool templated() const { return chat_.chat_template && !command_.raw; }
+  std::vector<Message> opened(std::vector<Message> messages) const;
   std::vector<int32_t> tokens(const Prompt& prompt) const;
   Prompt wrapped(std::string text, std::string where) const;
   int64_t room(const std::vector<int32_t>& prompt, const std::string& where);
@@ -116,6 +121,14 @@ class Generation {
   bool show_ = false, cut_ = false;
 };
 
+// The messages behind --system, unless they have a system message of their own.
+std::vector<Message> Generation::opened(std::vector<Message> messages) const {
+  const auto of_system = [](const Message& m) { return m.role == "system"; };
+  if (command_.system && std::ranges::none_of(messages, of_system))
+    messages.insert(messages.begin(), {.role = "system", .content = *command_.system});
+  return messages;
+}
+
 Prompt Generation::wrapped(std::string text, std::string where) const {
   if (text.empty()) fail(ErrorKind::usage, where, ": the prompt is empty");
   Prompt p{.text = {}, .messages = {}, .where = std::move(where)};
@@ -123,8 +136,7 @@ Prompt Generation::wrapped(std::string text, std::string where) const {
     p.text = std::move(text);
     return p;
   }
-  if (command_.system) p.messages.push_back({.role = "system", .content = *command_.system});
-  p.messages.push_back({.role = "user", .content = std::move(text)});
+  p.messages = opened({{.role = "user", .content = std::move(text)}});
   return p;
 }
 
@@ -283,10 +295,10 @@ std::vector<Prompt> Generation::read_prompts() const {
     }
     if (!templated())
       row.at("messages").wrong("messages need a chat template; see --chat-template");
-    Prompt p{.text = {}, .messages = {}, .where = where()};
-    for (const JsonView& m : row.at("messages").items()) p.messages.push_back(message(m));
-    if (p.messages.empty()) row.at("messages").wrong("expected at least one message");
-    prompts.push_back(std::move(p));
+    std::vector<Message> messages;
+    for (const JsonView& m : row.at("messages").items()) messages.push_back(message(m));
+    if (messages.empty()) row.at("messages").wrong("expected at least one message");
+    prompts.push_back({.text = {}, .messages = opened(std::move(messages)), .where = where()});
   });
   return prompts;
 }
@@ -337,8 +349,7 @@ void Generation::converse() {
   const int64_t capacity = std::min(session_.model->longest(), command_.context);
   make_generator(1, capacity);
   show_ = true;
-  Prompt prompt{.text = {}, .messages = {}, .where = "the conversation"};
-  if (command_.system) prompt.messages.push_back({.role = "system", .content = *command_.system});
+  Prompt prompt{.text = {}, .messages = opened({}), .where = "the conversation"};
   for (size_t turn = 0; signals_.received() == 0; ++turn) {
     if (terminal) print("> ");
     std::string line;
