@@ -255,6 +255,27 @@ TEST_CASE("the model folder's template and generation_config.json are used; flag
   CHECK(model.generate(joined(options, {"--top-p", "0.9"})).code == 0);
 }
 
+TEST_CASE("what generation_config.json asks for in vain is named") {
+  const ModelFolder model;
+  model.folder.file("generation_config.json", R"({"do_sample": true, "num_beams": 1, "min_p": 0.1,
+    "no_repeat_ngram_size": 3, "typical_p": 1.0, "suppress_tokens": [], "stop_strings": ["x"],
+    "eta_cutoff": 0.0, "guidance_scale": null, "token_healing": false, "pad_token_id": 0,
+    "max_length": 100})");
+  const std::vector<std::string> options = joined({"--prompt", "Hello"}, kShort);
+  const auto named = [&](const std::vector<std::string>& flags) {
+    const std::string err = model.generate(joined(options, flags)).err;
+    INFO(err);
+    REQUIRE(std::ranges::count(err, '\n') == 2);  // and the speed
+    const std::string line = err.substr(0, err.find('\n'));
+    CHECK(line.find("generation_config.json: not applied") != std::string::npos);
+    return line.substr(line.rfind(": ") + 2);
+  };
+  CHECK(named({}) == "no_repeat_ngram_size, stop_strings, min_p");
+  CHECK(named({"--temperature", "0"}) == "no_repeat_ngram_size, stop_strings");
+  model.folder.file("generation_config.json", R"({"do_sample": true, "num_beams": 1, "min_p": 0})");
+  CHECK(std::ranges::count(model.generate(options).err, '\n') == 1);
+}
+
 TEST_CASE("mistakes are one line and the documented exit code") {
   refuses({}, 2, "needs --prompt TEXT, --prompts FILE or --chat");
   refuses({"--prompt", ""}, 2, "--prompt: the prompt is empty");

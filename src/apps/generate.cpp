@@ -69,7 +69,9 @@ class Generation {
     const bool own = command.chat_template.empty() && !command.raw;
     chat_ = read_model_chat(command.model, *session_.tokenizer,
                             own ? UseTemplate::yes : UseTemplate::no);
-    if (!chat_.warning.empty()) std::fprintf(stderr, "mora-generate: %s\n", chat_.warning.c_str());
+    for (const std::string& warning : {settings_.warning, chat_.warning}) {
+      if (!warning.empty()) std::fprintf(stderr, "mora-generate: %s\n", warning.c_str());
+    }
     if (!command.chat_template.empty())
       chat_.chat_template.emplace(open_chat_template(command.chat_template));
     if (command.system && !templated()) {

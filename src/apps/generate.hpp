@@ -27,6 +27,7 @@ struct GenerateSettings {
   Sampling sampling;
   int64_t max_new_tokens = 256;
   std::vector<int32_t> ends;
+  std::string warning;  // one line, or empty
 };
 GenerateSettings generate_settings(const GenerateCommand& command, const Tokenizer& tokenizer,
                                    int64_t vocab_size);

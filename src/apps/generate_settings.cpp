@@ -81,6 +81,55 @@ Sampling sampling(const GenerateCommand& c, const ConfigFile& file) {
   return s;
 }
 
+// What transformers would do to a text and we do not, with the number that changes nothing.
+struct Unapplied {
+  const char* key;
+  double neutral;
+  bool only_sampled = false;
+};
+constexpr double kNone = -1;
+constexpr Unapplied kUnapplied[] = {{"num_beams", 1},
+                                    {"penalty_alpha", 0},
+                                    {"dola_layers", kNone},
+                                    {"guidance_scale", 1},
+                                    {"encoder_repetition_penalty", 1},
+                                    {"no_repeat_ngram_size", 0},
+                                    {"encoder_no_repeat_ngram_size", 0},
+                                    {"bad_words_ids", kNone},
+                                    {"min_length", 0},
+                                    {"min_new_tokens", 0},
+                                    {"stop_strings", kNone},
+                                    {"forced_bos_token_id", kNone},
+                                    {"forced_eos_token_id", kNone},
+                                    {"exponential_decay_length_penalty", kNone},
+                                    {"suppress_tokens", kNone},
+                                    {"begin_suppress_tokens", kNone},
+                                    {"sequence_bias", kNone},
+                                    {"token_healing", kNone},
+                                    {"watermarking_config", kNone},
+                                    {"min_p", 0, true},
+                                    {"top_h", 1, true},
+                                    {"typical_p", 1, true},
+                                    {"epsilon_cutoff", 0, true},
+                                    {"eta_cutoff", 0, true}};
+
+bool does_nothing(const Json& value, double neutral) {
+  if (value.is_number()) return value.get<double>() == neutral;
+  return value == false || (value.is_structured() && value.empty());
+}
+
+std::string unapplied(const ConfigFile& file, bool sampled) {
+  std::string keys;
+  for (const Unapplied& u : kUnapplied) {
+    if ((u.only_sampled && !sampled) || !file.has(u.key)) continue;
+    if (!does_nothing(file.at(u.key).json(), u.neutral))
+      keys += str(keys.empty() ? "" : ", ", u.key);
+  }
+  return keys.empty()
+             ? ""
+             : str(file.name(), ": not applied, so texts may differ from transformers': ", keys);
+}
+
 }  // namespace
 
 GenerateSettings generate_settings(const GenerateCommand& command, const Tokenizer& tokenizer,
@@ -92,6 +141,7 @@ GenerateSettings generate_settings(const GenerateCommand& command, const Tokeniz
                                             : file.integer("max_new_tokens", s.max_new_tokens);
   if (s.max_new_tokens < 1) file.at("max_new_tokens").wrong("expected 1 or more");
   s.ends = end_tokens(command.model, tokenizer, vocab_size);
+  s.warning = unapplied(file, s.sampling.temperature > 0);
   return s;
 }
 
