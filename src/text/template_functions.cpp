@@ -129,11 +129,16 @@ Value filter_ends(Run& run, const Value& v, const std::string& name) {
   return name == "first" ? items.front() : items.back();
 }
 
+// The parameters are transformers' tojson's, not Jinja's.
 Value filter_json(Run& run, const Value& v, Arguments& a) {
-  const Value* indent = a.take("indent");
   const Value* ascii = a.take("ensure_ascii");
+  const Value* indent = a.take("indent");
+  const Value* separators = a.take("separators");
+  const Value* sorted = a.take("sort_keys");
   int64_t spaces = -1;
   if (ascii && truthy(*ascii)) run.unsupported("tojson with ensure_ascii");
+  if (separators && !separators->is_none()) run.unsupported("tojson with separators");
+  if (sorted && truthy(*sorted)) run.unsupported("tojson with sort_keys");
   if (indent && !indent->is_none() && (!indent->integer(spaces) || spaces < 0 || spaces > 16))
     run.reject("tojson: indent is not an integer from 0 to 16");
   return make_text(run, to_json(run, v, static_cast<int>(spaces)));

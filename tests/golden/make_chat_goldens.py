@@ -5,7 +5,7 @@ Command (from anywhere; the file goes to the folder this script lies in):
 
     python3 make_chat_goldens.py [--folder MODEL_FOLDER]
 
-Versions the committed file was made with: Python 3.11.7, transformers 5.23.0, jinja2 3.1.6.
+Versions the committed file was made with: Python 3.11.7, transformers 5.24.0, jinja2 3.1.6.
 
 Every template here was written for this project. The families imitate the structure of the chat
 formats that models use; the snippets go through the language construct by construct. The built-in
@@ -208,6 +208,7 @@ SNIPPETS = r"""
 {{ 'aBc' | upper }}|{{ 'aBc' | lower }}|{{ 'hello wORLD-foo bar' | title }}|{{ 'hello wORLD' | capitalize }}|{{ 5 | upper }}|{{ '(a [b {c <d' | title }}
 {{ missing | default('x') }}|{{ v.e | default('x') }}|{{ v.e | default('x', true) }}|{{ v.e | d('x', boolean=true) }}|{{ missing | default }}|{{ v.z | default('y') }}|{{ missing.a | default('q') if false else 'r' }}
 {{ v | tojson }}|{{ v.d | tojson(indent=2) }}|{{ 'é"\\/\n\t\x01\x7f<>&' | tojson }}|{{ [1.0, 2.5, true, none] | tojson }}|{{ [] | tojson(indent=4) }}|{{ {} | tojson }}|{{ [[], {}] | tojson(indent=1) }}
+{{ v.d | tojson(false, 2) }}|{{ v.u | tojson(false) }}|{{ [1] | tojson(none, none, none, false) }}|{{ v.l | tojson(indent=0) }}
 {{ 'abc' | list }}|{{ v.d | list }}|{{ v.l | first }}|{{ v.l | last }}|{{ [] | first }}|{{ 'abc' | first }}|{{ 'abc' | last }}|{{ v.d | last }}
 {{ [1, 'b', none] | join }}|{{ [1, 2] | join(', ') }}|{{ 'abc' | join('-') }}|{{ missing | join('x') }}|{{ ['a'] | join(d='/') }}
 {{ 'aXbXc' | replace('X', '--') }}|{{ 'aXbXc' | replace('X', '', 1) }}|{{ 'abc' | replace('', '.') }}|{{ 101 | replace('0', 'o') }}|{{ '' | replace('', 'x') }}
