@@ -277,6 +277,16 @@ TEST_CASE("hostile templates end soon, in little memory and with one line") {
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::minutes(5));
 }
 
+// None of these would end within an hour if each place of the text were compared with the part.
+TEST_CASE("a part is looked for in time of the lengths, not of their product") {
+  const std::string a = "{% set a = 'aaaaaaaa' * 1000000 %}";
+  CHECK(render(a + "{{ (a + a).find(a + 'b') }}") == "-1");
+  CHECK(render(a + "{{ (a + 'b') in (a + a) }}") == "False");
+  CHECK(render(a + "{{ (a + a).split(a + 'b') | length }}") == "1");
+  CHECK(render(a + "{{ (a + a).replace(a + 'b', '') == a + a }}") == "True");
+  CHECK(render(a + "{{ (a + 'ba').find(a + 'b') }}") == "0");
+}
+
 TEST_CASE("a content may be a list of parts") {
   const std::vector<Message> messages = {
       {.role = "user", .parts = {{"text", "one "}, {"text", "two"}}}};

@@ -227,7 +227,7 @@ Value text_method(Run& run, const std::string& text, const std::string& name, Ar
   }
   if (name == "find") {
     run.spend(1 + text.size() / 16);
-    const size_t at = text.find(a.text("sub"));
+    const size_t at = find_part(text, a.text("sub"));
     return at == std::string::npos
                ? int64_t{-1}
                : static_cast<int64_t>(count_characters(std::string_view(text).substr(0, at)));

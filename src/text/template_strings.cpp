@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 namespace mora::jinja {
 
@@ -93,6 +94,12 @@ std::string_view strip(std::string_view text, Side side, const std::string* unwa
   return text;
 }
 
+size_t find_part(std::string_view text, std::string_view part) {
+  const void* at = ::memmem(text.data(), text.size(), part.data(), part.size());
+  return at == nullptr ? std::string_view::npos
+                       : static_cast<size_t>(static_cast<const char*>(at) - text.data());
+}
+
 namespace {
 
 std::vector<std::string> split_at_spaces(std::string_view text, int64_t most) {
@@ -116,9 +123,9 @@ std::vector<std::string> split_at_spaces(std::string_view text, int64_t most) {
 std::vector<std::string> split(std::string_view text, const std::string* separator, int64_t most) {
   if (!separator) return split_at_spaces(text, most);
   std::vector<std::string> parts;
-  for (size_t at = text.find(*separator);
+  for (size_t at = find_part(text, *separator);
        at != std::string_view::npos && static_cast<int64_t>(parts.size()) != most;
-       at = text.find(*separator)) {
+       at = find_part(text, *separator)) {
     parts.emplace_back(text.substr(0, at));
     text.remove_prefix(at + separator->size());
   }
@@ -130,7 +137,7 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
                     size_t limit) {
   std::string out;
   for (int64_t done = 0; (most < 0 || done < most) && out.size() <= limit; ++done) {
-    const size_t at = text.find(from);
+    const size_t at = find_part(text, from);
     if (at == std::string_view::npos) break;
     out += text.substr(0, at);
     out += to;

@@ -20,6 +20,10 @@ enum class Side : uint8_t { left, right, both };
 // Without the characters of `unwanted` at the chosen sides; nullptr: without white space.
 std::string_view strip(std::string_view text, Side side, const std::string* unwanted = nullptr);
 
+// Where `part` begins in the text, npos if nowhere. Unlike std::string_view's, it takes time of the
+// sum of both lengths, never of their product.
+size_t find_part(std::string_view text, std::string_view part);
+
 // str.split: at white space when `separator` is null; `most` < 0: no limit.
 std::vector<std::string> split(std::string_view text, const std::string* separator, int64_t most);
 // str.replace; most < 0: all. Ends early, with a longer text, when the result is longer than

@@ -241,7 +241,7 @@ bool contains(Run& run, const Value& container, const Value& item) {
   if (const std::string* text = container.text()) {
     if (!item.text()) run.reject(str("a ", type_name(item), " cannot be in a string"));
     run.spend(1 + text->size() / 16);
-    return text->find(*item.text()) != std::string::npos;
+    return find_part(*text, *item.text()) != std::string::npos;
   }
   if (const Dict* dict = container.dict()) {
     run.spend(1 + dict->entries.size() / 8);
