@@ -196,6 +196,7 @@ TEST_CASE("what is not supported is refused by name, with the built-in templates
 
 TEST_CASE("hostile templates end soon, in little memory and with one line") {
   const std::string ten = "{% for a in range(1000) %}";
+  const std::string long_text = "{% set x = 'aaaaaaaa' * 1000000 %}";
   const std::vector<std::string> cases = {
       "{{ " + repeat("(", 100000),
       "{{ " + repeat("(", 5000) + "1" + repeat(")", 5000) + " }}",
@@ -244,6 +245,13 @@ TEST_CASE("hostile templates end soon, in little memory and with one line") {
       "{% set x = 'a' * 10000000 %}" + ten + "{{ x | length }}{{ x == x + '' }}{% endfor %}",
       "{% set x = 'a' * 1000000 %}{{ [" + repeat("x ~ 1,", 2000) + "] }}",
       ten + ten + "{% set n = namespace() %}{% endfor %}{% endfor %}",
+      long_text + ten + ten + "{{ ''.find(x) }}{% endfor %}{% endfor %}",
+      long_text + ten + ten + "{{ ''.replace(x, x) }}{% endfor %}{% endfor %}",
+      long_text + ten + ten + "{{ x.startswith(x) }}{% endfor %}{% endfor %}",
+      long_text + ten + ten + "{{ [] | join(x) }}{% endfor %}{% endfor %}",
+      long_text + "{% set d = {x: 1} %}" + ten + ten + "{{ d[x] }}{% endfor %}{% endfor %}",
+      long_text + ten + ten + "{{ messages[0][x] }}{% endfor %}{% endfor %}",
+      long_text + ten + "{{ range(1000) | selectattr(x) | list }}{% endfor %}",
       "{{ 'a' | tojson(indent=99999999) }}",
       "{{ ns.x.y.z }}{% set ns.x = 1 %}",
       "{% set x = namespace(__class__=1) %}",

@@ -30,7 +30,7 @@ const Value& Arguments::need(std::string_view parameter) {
 std::string Arguments::text(std::string_view parameter) {
   const Value& v = need(parameter);
   if (!v.text()) run_.reject(str(callee_, ": ", parameter, " is not a string"));
-  return *v.text();
+  return to_text(run_, v);
 }
 
 int64_t Arguments::integer(std::string_view parameter, int64_t otherwise) {
@@ -146,6 +146,7 @@ Value filter_json(Run& run, const Value& v, Arguments& a) {
 
 Value path(Run& run, Value v, const std::string& names) {
   const std::string dot = ".";
+  run.spend(names.size() / 64);
   for (const std::string& name : split(names, &dot, -1)) v = get_item(run, v, name);
   return v;
 }
@@ -236,6 +237,7 @@ Value text_method(Run& run, const std::string& text, const std::string& name, Ar
   const Value part = a.need("prefix");
   const auto fits = [&](const Value& v) {
     if (!v.text()) run.reject(str(name, ": not a string"));
+    run.spend(v.text()->size() / 64);
     return front ? text.starts_with(*v.text()) : text.ends_with(*v.text());
   };
   if (name == "startswith" || name == "endswith") {
@@ -253,8 +255,7 @@ Value dict_method(Run& run, const Value& v, const std::string& name, Arguments& 
   if (name == "get") {
     const Value& key = a.need("key");
     const Value* otherwise = a.take("default");
-    run.spend(1 + v.dict()->entries.size() / 8);
-    const Value* found = key.text() ? v.dict()->find(*key.text()) : nullptr;
+    const Value* found = key.text() ? v.dict()->find(run, *key.text()) : nullptr;
     return found ? *found : otherwise ? *otherwise : Value();
   }
   std::vector<Value> parts;

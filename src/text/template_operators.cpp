@@ -29,6 +29,7 @@ Value method(Run& run, const Value& v, const std::string& name) {
                                : v.dict() ? kDictMethods
                                : v.list() ? kListMethods
                                           : std::string_view(" | ");
+  run.spend(name.size() / 64);
   const size_t at = name.find(' ') == std::string::npos ? all.find(" " + name + " ") : all.npos;
   if (name.starts_with("__") || (at != all.npos && at > all.find('|')))
     run.unsupported(str(type_name(v), ".", name));
@@ -133,8 +134,7 @@ Value get_attribute(Run& run, const Value& v, const std::string& name) {
   }
   Value found = method(run, v, name);
   if (!found.is_undefined() || !v.dict()) return found;
-  run.spend(1 + v.dict()->entries.size() / 8);
-  const Value* entry = v.dict()->find(name);
+  const Value* entry = v.dict()->find(run, name);
   return entry ? *entry : found;
 }
 
@@ -143,8 +143,7 @@ Value get_item(Run& run, const Value& v, const Value& key) {
   int64_t index = 0;
   if (const std::string* name = key.text()) {
     if (v.dict()) {
-      run.spend(1 + v.dict()->entries.size() / 8);
-      if (const Value* entry = v.dict()->find(*name)) return *entry;
+      if (const Value* entry = v.dict()->find(run, *name)) return *entry;
     }
     return v.as<Namespace*>() ? get_attribute(run, v, *name) : method(run, v, *name);
   }

@@ -57,8 +57,7 @@ bool equal_lists(Run& run, const List& a, const List& b) {
 bool equal_dicts(Run& run, const Dict& a, const Dict& b) {
   if (a.entries.size() != b.entries.size()) return false;
   for (const auto& [key, value] : a.entries) {
-    run.spend(1 + b.entries.size() / 8);
-    const Value* other = b.find(key);
+    const Value* other = b.find(run, key);
     if (other == nullptr || !equal(run, value, *other)) return false;
   }
   return true;
@@ -95,7 +94,8 @@ void Run::unsupported(std::string_view what) const {
   fail_unsupported(name_, line, what);
 }
 
-const Value* Dict::find(std::string_view key) const {
+const Value* Dict::find(Run& run, std::string_view key) const {
+  run.spend(1 + (1 + entries.size()) * (1 + key.size() / 64) / 8);
   for (const auto& [k, value] : entries) {
     if (k == key) return &value;
   }
@@ -173,7 +173,10 @@ bool truthy(const Value& v) {
 }
 
 std::string to_text(Run& run, const Value& v) {
-  if (const std::string* text = v.text()) return *text;
+  if (const std::string* text = v.text()) {
+    run.spend(text->size() / 64);
+    return *text;
+  }
   return v.is_undefined() ? "" : to_repr(run, v);
 }
 
@@ -244,8 +247,7 @@ bool contains(Run& run, const Value& container, const Value& item) {
     return find_part(*text, *item.text()) != std::string::npos;
   }
   if (const Dict* dict = container.dict()) {
-    run.spend(1 + dict->entries.size() / 8);
-    return item.text() && dict->find(*item.text());
+    return item.text() && dict->find(run, *item.text());
   }
   if (const List* list = container.list()) {
     return std::ranges::any_of(list->items, [&](const Value& v) { return equal(run, v, item); });

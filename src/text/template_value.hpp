@@ -66,7 +66,7 @@ struct Dict {
   std::vector<std::pair<std::string, Value>> entries;
   int depth = 1;
 
-  const Value* find(std::string_view key) const;
+  const Value* find(Run& run, std::string_view key) const;
 };
 using Namespace = std::map<std::string, Value, std::less<>>;
 
