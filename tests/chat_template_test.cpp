@@ -406,6 +406,9 @@ TEST_CASE("never a double BOS, and special tokens of a rendered prompt are token
   expected.insert(expected.end(), words.begin(), words.end());
   CHECK(encode_prompt(*tokenizer, "<s>Hello there</s><s>Hello there", PromptKind::rendered) ==
         expected);
+  // Looking for EOS anew behind every BOS would take hours.
+  const std::vector<int32_t> many(1'000'000, bos);
+  CHECK(encode_prompt(*tokenizer, repeat("<s>", many.size()), PromptKind::rendered) == many);
   const auto text = encode_prompt(*tokenizer, "</s>", PromptKind::text);
   CHECK(std::ranges::count(text, eos) == 0);  // what a user writes stays text
 }

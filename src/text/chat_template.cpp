@@ -140,30 +140,32 @@ namespace {
 
 // encode() of a tokenizer that does not know its own BOS and EOS in text: the text is cut at them.
 std::vector<int32_t> encode_at_specials(const Tokenizer& tokenizer, std::string_view text) {
-  std::vector<std::pair<std::string, int32_t>> specials;
+  struct Special {
+    int32_t id;
+    std::string piece;
+    size_t next;  // where it is next in the text
+  };
+  std::vector<Special> specials;
   for (const std::optional<int32_t> id : {tokenizer.bos(), tokenizer.eos()}) {
     if (!id) continue;
-    std::string piece = tokenizer.piece(*id);
+    const std::string piece = tokenizer.piece(*id);
     if (!piece.empty() && tokenizer.encode(piece) != std::vector<int32_t>{*id})
-      specials.emplace_back(std::move(piece), *id);
+      specials.push_back({*id, piece, text.find(piece)});
   }
   std::vector<int32_t> ids;
-  while (!text.empty()) {
-    size_t at = text.size(), length = 0;
-    int32_t token = 0;
-    for (const auto& [piece, id] : specials) {
-      const size_t found = text.find(piece);
-      if (found < at) {
-        at = found;
-        length = piece.size();
-        token = id;
-      }
+  for (size_t at = 0; at < text.size();) {
+    const Special* special = nullptr;
+    for (Special& s : specials) {
+      if (s.next < at) s.next = text.find(s.piece, at);
+      if (s.next != text.npos && (special == nullptr || s.next < special->next)) special = &s;
     }
-    if (at > 0) {
-      for (const int32_t id : tokenizer.encode(text.substr(0, at))) ids.push_back(id);
+    const size_t end = special == nullptr ? text.size() : special->next;
+    if (end > at) {
+      for (const int32_t id : tokenizer.encode(text.substr(at, end - at))) ids.push_back(id);
     }
-    if (length > 0) ids.push_back(token);
-    text.remove_prefix(at + length);
+    if (special == nullptr) break;
+    ids.push_back(special->id);
+    at = end + special->piece.size();
   }
   return ids;
 }
