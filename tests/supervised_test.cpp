@@ -312,6 +312,26 @@ TEST_SUITE("supervised") {
     }
   }
 
+  TEST_CASE("an example whose mask begins within a character is shown") {
+    const auto tokenizer = load_tokenizer(fs::path(MORA_SOURCE_DIR) / "data/base/tokenizer.model");
+    const auto byte = [&](const std::string& piece) {
+      int32_t id = 0;
+      while (tokenizer->piece(id) != piece) ++id;
+      return id;
+    };
+    const int32_t bos = *tokenizer->bos(), first = byte("<0xC3>"), second = byte("<0xA9>");
+    const TemporaryFolder folder;
+    const Json row = {{"input_ids", {bos, first, second}}, {"labels", {-100, -100, second}}};
+    const SupervisedData data =
+        read_supervised(*tokenizer,
+                        {.files = {write_rows(folder, dump_json(row) + "\n")},
+                         .columns = {},
+                         .vocab_size = tokenizer->vocab_size()},
+                        plain_format("</s>"), {});
+    CHECK(show_example(*tokenizer, data.examples[0]) == "<s>\uFFFD[[\u00e9]]");
+    CHECK(has(report(*tokenizer, data), "1 examples of 1 rows"));
+  }
+
   TEST_CASE("what becomes of rows is counted") {
     const auto tokenizer = load_tokenizer(fs::path(MORA_SOURCE_DIR) / "data/base/tokenizer.model");
     const TemporaryFolder folder;

@@ -44,14 +44,27 @@ SampleCounts count_samples(int64_t n, const std::function<ExampleView(int64_t)>&
   return all;
 }
 
+namespace {
+
+// What a text of tokens has behind that of its first tokens. Bytes of a character that was not
+// whole there may be written otherwise now: then all from that character on.
+std::string_view behind(std::string_view before, std::string_view text) {
+  const auto same = std::ranges::mismatch(text, before).in1 - text.begin();
+  auto at = static_cast<size_t>(same);
+  while (at > 0 && at < text.size() && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) --at;
+  return text.substr(at);
+}
+
+}  // namespace
+
 std::string show_example(const Tokenizer& tokenizer, const ExampleView& example) {
   std::string out;
   bool trained = false;
   std::vector<int32_t> before;  // all tokens so far: decoding depends on what stands in front
   const auto flush = [&](size_t begin, size_t end) {
-    const size_t known = tokenizer.decode(before).size();
+    const std::string known = tokenizer.decode(before);
     for (size_t i = begin; i < end; ++i) before.push_back(example.tokens[i]);
-    out += tokenizer.decode(before).substr(known);
+    out += behind(known, tokenizer.decode(before));
   };
   size_t begin = 0;
   for (size_t i = 0; i <= example.tokens.size(); ++i) {
