@@ -7,6 +7,7 @@
 
 #include "benchmarks/drawn_examples.hpp"
 #include "benchmarks/python_random.hpp"
+#include "gzip_file.hpp"
 #include "io/json.hpp"
 #include "mora/benchmarks/benchmark.hpp"
 #include "mora/io/file.hpp"
@@ -136,12 +137,15 @@ TEST_SUITE("benchmark generation") {
     CHECK(make_benchmark(config)->questions().size() == 6);
   }
 
-  TEST_CASE("MATH: the official folder is the rows in order") {
+  TEST_CASE("MATH: the official folder, its files plain or gzip, is the rows in order") {
     const Json& rows = goldens()["metamath_math"]["rows"];
     const TemporaryFolder folder;
     std::filesystem::create_directories(folder / "test" / "algebra");
-    for (size_t i = 0; i < rows.size(); ++i)
-      folder.file(str("test/algebra/", i, ".json"), dump_json(rows[i], 4));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const std::string name = str("test/algebra/", i, ".json"), text = dump_json(rows[i], 4);
+      if (i % 3 != 0) folder.file(name, text);
+      if (i % 3 != 1) testing::write_gzip(folder / (name + ".gz"), text);  // or both
+    }
     BenchmarkConfig config;
     config.name = "math";
     config.data = folder / "test";

@@ -1,6 +1,5 @@
 // Examples, batches, the UUID task, text blocks and the data order.
 #include <doctest/doctest.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "gzip_file.hpp"
 #include "mora/core/error.hpp"
 #include "mora/core/parallel.hpp"
 #include "mora/core/random.hpp"
@@ -20,6 +20,7 @@
 #include "temporary_folder.hpp"
 
 using namespace mora;
+using mora::testing::write_gzip;
 namespace fs = std::filesystem;
 
 namespace {
@@ -35,13 +36,6 @@ std::vector<int32_t> tokens_of_pieces(const Tokenizer& tokenizer, std::string_vi
     tokens.insert(tokens.end(), ids.begin(), ids.end());
   }
   return tokens;
-}
-
-fs::path write_gzip(const fs::path& path, const std::string& bytes) {
-  const gzFile file = gzopen(path.c_str(), "wb");
-  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
-  gzclose(file);
-  return path;
 }
 
 std::string prose(uint64_t seed, int lines) {

@@ -20,11 +20,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A .json file, or the same with .gz where the plain one is not there.
+bool is_problem(const fs::path& file) {
+  if (file.extension() != ".gz") return file.extension() == ".json";
+  const fs::path plain = file.parent_path() / file.stem();
+  return plain.extension() == ".json" && !fs::exists(plain);
+}
+
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && entry.path().extension() == ".json")
-      files.push_back(entry.path());
+    if (entry.is_regular_file() && is_problem(entry.path())) files.push_back(entry.path());
   }
   std::ranges::sort(files, [](const fs::path& a, const fs::path& b) {
     return counts_before(a.string(), b.string());
