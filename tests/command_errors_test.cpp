@@ -141,6 +141,24 @@ TEST_CASE("bad data end with 3, with file and line") {
   place.check(3, {}, {"text.txt", "block"});
 }
 
+TEST_CASE("what is to be scored and exceeds the model's positions is refused before training") {
+  const Workplace place;
+  place.check(2, {"eval.max_new_tokens=500"}, {"eval.max_new_tokens is 500", "512 positions"});
+  const auto row = [](const std::string& question) {
+    return dump_json({{"prompt", question}, {"completion", "yes"}}) + "\n";
+  };
+  place.file("short.jsonl", row("Is it?"));
+  place.file("long.jsonl", row("Is it?") + row(some_text() + some_text()));
+  place.file("config.json", str(R"({"task": "instruction", "output_dir": "run",
+  "model": {"path": ")",
+                                kBase, R"("}, "adapter": {"method": "lora", "r": 4},
+  "data": {"train_files": ["short.jsonl"], "validation_files": ["long.jsonl"],
+           "prompt_format": "plain", "max_length": 100000},
+  "train": {"per_device_train_batch_size": 1, "max_steps": 1}})"));
+  place.check(3, {}, {"data.validation_files: example 2 has", "512 positions"});
+  CHECK(place.train_with({"eval.num_samples=1"}).code == 0);
+}
+
 TEST_CASE("a model beyond the memory is refused with 4") {
   const Workplace place;
   place.file("text.txt", some_text());

@@ -123,6 +123,7 @@ std::unique_ptr<Task> Run::make_checked_task() const {
            " positions (max_position_embeddings)");
     }
   }
+  task->check_positions(session_.model->longest(), config().eval);
   return task;
 }
 

@@ -112,6 +112,9 @@ class SupervisedTask final : public Task {
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
     return held_out_loss(scored, validation_, config);
   }
+  void check_positions(int64_t positions, const EvalConfig& config) const override {
+    check_held_out(validation_, config, positions);
+  }
 
  private:
   const Tokenizer& tokenizer_;

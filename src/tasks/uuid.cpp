@@ -36,6 +36,12 @@ std::vector<UuidPair> load_pairs(const DataConfig& data) {
   return pairs;
 }
 
+int64_t longest_of(std::span<const std::vector<int32_t>> prompts) {
+  size_t longest = 0;
+  for (const std::vector<int32_t>& prompt : prompts) longest = std::max(longest, prompt.size());
+  return static_cast<int64_t>(longest);
+}
+
 class UuidTask final : public Task {
  public:
   UuidTask(const RunConfig& config, const Tokenizer& tokenizer)
@@ -52,18 +58,12 @@ class UuidTask final : public Task {
   }
 
   Scores score(const ScoredModel& scored, const EvalConfig& config) const override {
-    const size_t n = config.num_samples > 0
-                         ? std::min(pairs_.size(), static_cast<size_t>(config.num_samples))
-                         : pairs_.size();
-    std::vector<std::vector<int32_t>> prompts;
-    size_t longest = 0;
-    for (size_t i = 0; i < n; ++i) {
-      prompts.push_back(uuid_prompt(tokenizer_, pairs_[i].key));
-      longest = std::max(longest, prompts.back().size());
-    }
+    check_positions(scored.model.longest(), config);
+    const auto prompts = asked(config);
+    const auto n = static_cast<int64_t>(prompts.size());
     Generator generator(scored.model, scored.store,
-                        {.batch_size = std::min(config.batch_size, static_cast<int64_t>(n)),
-                         .capacity = static_cast<int64_t>(longest) + config.max_new_tokens},
+                        {.batch_size = std::min(config.batch_size, n),
+                         .capacity = longest_of(prompts) + config.max_new_tokens},
                         scored.backend, scored.workspace);
     const auto continuations =
         generator.generate(prompts, {.max_new_tokens = config.max_new_tokens,
@@ -73,11 +73,29 @@ class UuidTask final : public Task {
     return judged(continuations);
   }
 
+  void check_positions(int64_t positions, const EvalConfig& config) const override {
+    const int64_t longest = longest_of(asked(config));
+    if (longest + config.max_new_tokens > positions) {
+      fail(ErrorKind::usage, "eval.max_new_tokens is ", config.max_new_tokens,
+           " and the longest prompt has ", longest, " tokens, but the model has ", positions,
+           " positions (max_position_embeddings); lower eval.max_new_tokens");
+    }
+  }
+
   void save_data(const std::filesystem::path& folder) const override {
     write_uuid_pairs(folder / "uuid_pairs.jsonl", pairs_);
   }
 
  private:
+  std::vector<std::vector<int32_t>> asked(const EvalConfig& config) const {
+    const size_t n = config.num_samples > 0
+                         ? std::min(pairs_.size(), static_cast<size_t>(config.num_samples))
+                         : pairs_.size();
+    std::vector<std::vector<int32_t>> prompts;
+    for (size_t i = 0; i < n; ++i) prompts.push_back(uuid_prompt(tokenizer_, pairs_[i].key));
+    return prompts;
+  }
+
   // The scores of the first pairs by what the model said to their keys.
   Scores judged(std::span<const std::vector<int32_t>> continuations) const {
     std::vector<double> accuracy, exact;

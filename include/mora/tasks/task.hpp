@@ -35,6 +35,10 @@ class Task {
   virtual const ExampleSource& train_data() const = 0;
   virtual Scores score(const ScoredModel& scored, const EvalConfig& config) const = 0;
 
+  // Error where something that score() reads or makes does not fit a model with so many positions.
+  // score() asks this itself; a run does before it trains.
+  virtual void check_positions(int64_t positions, const EvalConfig& config) const = 0;
+
   // Whether score() has anything to score (pretraining without validation files has not).
   virtual bool can_score() const { return true; }
 
