@@ -154,6 +154,25 @@ TEST_SUITE("supervised") {
     CHECK(c.input == "second\nthird");
     c = only(R"({"q": "a", "a": "b"})", {"prompt=q", "completion=a"});
     CHECK(c.messages[1].content == "b");
+    const std::string turns = R"([{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}])";
+    c = only(R"({"system": "Be brief.", "conversations": )" + turns + "}");
+    REQUIRE(c.messages.size() == 3);
+    CHECK(c.messages[0].role == "system");
+    CHECK(c.messages[0].content == "Be brief.");
+    c = only(R"({"role": "Be brief.", "instruction": "i", "input": "x", "output": "o"})",
+             {"system=role"});
+    CHECK(tulu_format("</s>")(c).text ==
+          "<|system|>\nBe brief.\n<|user|>\ni\nx\n<|assistant|>\no</s>");
+    CHECK(has(message_of(ErrorKind::data, [&] { alpaca_format("</s>")(c); }), "has 3 messages"));
+    // Nothing that would change it.
+    c = only(R"({"id": 7, "system": "", "tools": [], "functions": null, "conversations": )" +
+             turns + "}");
+    CHECK(c.messages.size() == 2);
+    c = only(R"({"history": [], "tools": "", "instruction": "i", "output": "o"})");
+    CHECK(c.messages.size() == 2);
+    c = only(R"({"messages": [{"role": "user", "content": "a", "name": "Ann", "weight": 0}, )"
+             R"({"role": "assistant", "content": "b", "weight": 1, "tool_calls": []}]})");
+    CHECK(c.messages.size() == 2);
     const auto rows = read_all({.files = {write_rows(folder, R"([{"prompt": "1", "completion": "2"},
   {"prompt": "3", "completion": "4"}])",
                                                      "rows.json")},
@@ -188,6 +207,24 @@ TEST_SUITE("supervised") {
          "rows.jsonl:2:25: /messages/0/role: expected a role"},
         {"{\"question\": \"x\", \"answer\": \"y\"}\n", "gsm8k", "####"},
         {"{\"problem\": \"x\", \"solution\": \"y\"}\n", "math", "boxed"},
+        {R"({"tools": [{}], "messages": [{"role": "assistant", "content": "x"}]})", "auto",
+         "rows.jsonl:1:11: /tools: is not supported"},
+        {R"({"functions": [{}], "messages": [{"role": "assistant", "content": "x"}]})", "auto",
+         "rows.jsonl:1:15: /functions: is not supported"},
+        {R"({"messages": [{"role": "assistant", "content": "x", "weight": 0}]})", "auto",
+         "rows.jsonl:1:63: /messages/0/weight: expected 1"},
+        {R"({"messages": [{"tool_calls": [{}], "role": "assistant", "content": null}]})", "auto",
+         "rows.jsonl:1:30: /messages/0/tool_calls: is not supported"},
+        {R"({"conversations": [{"function_call": {"a": 1}, "from": "gpt", "value": "x"}]})", "auto",
+         "/conversations/0/function_call: is not supported"},
+        {R"({"tools": "[{}]", "conversations": [{"from": "gpt", "value": "x"}]})", "auto",
+         "rows.jsonl:1:11: /tools: is not supported"},
+        {R"({"system": "s", "conversations": [{"from": "system", "value": "t"}, )"
+         R"({"from": "gpt", "value": "x"}]})",
+         "auto", "rows.jsonl:1:12: /system: the conversation has a system message of its own"},
+        {R"({"history": [["a", "b"]], "instruction": "i", "output": "o"})", "auto",
+         "rows.jsonl:1:13: /history: is not supported"},
+        {R"({"system": 5, "instruction": "i", "output": "o"})", "auto", "rows.jsonl:1:12: /system"},
     };
     const TemporaryFolder folder;
     for (const Case& bad : cases) {

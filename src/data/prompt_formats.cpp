@@ -53,7 +53,8 @@ Exchange only_exchange(const Conversation& c, std::string_view format) {
 // The conversation with Alpaca's input below the instruction.
 std::vector<Message> with_input(const Conversation& c) {
   std::vector<Message> messages = c.messages;
-  if (!c.input.empty()) messages.front().content += "\n" + c.input;
+  if (!c.input.empty())
+    std::ranges::find(messages, kUser, &Message::role)->content += "\n" + c.input;
   return messages;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <span>
@@ -49,10 +50,35 @@ Conversation question_and_answer(std::string question, std::string answer) {
           .tokenized = {}};
 }
 
+// Parts that nothing here has a place for, and without which a conversation means something else.
+void refuse(const auto& row, std::initializer_list<std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    if (!row.has(key)) continue;
+    const JsonView part = row.at(key);
+    if (part.json().empty() || part.json() == "") continue;
+    part.wrong(
+        "is not supported, and without it the row would mean something else; leave such rows out, "
+        "or skip them with data.bad_rows");
+  }
+}
+
+// With the system's message, where it stands beside the others.
+Conversation with_columns(const Row& row, Conversation c) {
+  refuse(row, {"tools", "functions"});
+  std::string system = row.text_or_nothing("system");
+  if (system.empty()) return c;
+  if (std::ranges::find(c.messages, kSystem, &Message::role) != c.messages.end())
+    row.at("system").wrong("the conversation has a system message of its own");
+  c.messages.insert(c.messages.begin(),
+                    {.role = std::string(kSystem), .content = std::move(system)});
+  return c;
+}
+
 Conversation read_alpaca(const Row& row) {
+  refuse(row, {"history"});
   Conversation c = question_and_answer(row.text("instruction"), row.text("output"));
   c.input = row.text_or_nothing("input");
-  return c;
+  return with_columns(row, std::move(c));
 }
 
 Conversation read_prompt_completion(const Row& row) {
@@ -69,21 +95,29 @@ std::string role_of(const JsonView& name) {
   return std::string(found->second);
 }
 
+Message read_turn(const JsonView& turn, std::string_view role, std::string_view content) {
+  refuse(turn, {"tool_calls", "function_call"});
+  Message m{.role = role_of(turn.at(role)), .content = {}};
+  if (m.role == kAssistant && turn.has("weight") && turn.at("weight").number() != 1)
+    turn.at("weight").wrong("expected 1: all answers of a conversation are trained alike");
+  m.content = turn.at(content).string();
+  return m;
+}
+
 Conversation read_turns(const JsonView& list, std::string_view role, std::string_view content) {
   Conversation c;
-  for (const JsonView& turn : list.items())
-    c.messages.push_back({.role = role_of(turn.at(role)), .content = turn.at(content).string()});
+  for (const JsonView& turn : list.items()) c.messages.push_back(read_turn(turn, role, content));
   const auto answers = [](const Message& m) { return m.role == kAssistant; };
   if (std::ranges::none_of(c.messages, answers)) list.wrong("no message is the assistant's");
   return c;
 }
 
 Conversation read_messages(const Row& row) {
-  return read_turns(row.at("messages"), "role", "content");
+  return with_columns(row, read_turns(row.at("messages"), "role", "content"));
 }
 
 Conversation read_sharegpt(const Row& row) {
-  return read_turns(row.at("conversations"), "from", "value");
+  return with_columns(row, read_turns(row.at("conversations"), "from", "value"));
 }
 
 Conversation read_metamath(const Row& row) {
@@ -138,14 +172,14 @@ Conversation read_tokenized_row(const Row& row) {
 
 struct Layout {
   std::string_view name;
-  std::array<std::string_view, 3> keys;  // what a row must have first; an optional one behind "?"
+  std::array<std::string_view, 4> keys;  // what a row must have first; an optional one behind "?"
   Conversation (*read)(const Row&);
 };
 
 constexpr Layout kLayouts[] = {
-    {"messages", {"messages"}, read_messages},
-    {"sharegpt", {"conversations"}, read_sharegpt},
-    {"alpaca", {"instruction", "output", "?input"}, read_alpaca},
+    {"messages", {"messages", "?system"}, read_messages},
+    {"sharegpt", {"conversations", "?system"}, read_sharegpt},
+    {"alpaca", {"instruction", "output", "?input", "?system"}, read_alpaca},
     {"prompt_completion", {"prompt", "completion"}, read_prompt_completion},
     {"metamath", {"query", "response"}, read_metamath},
     {"gsm8k", {"question", "answer"}, read_gsm8k},

@@ -33,8 +33,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "token caches are little-endian");
 
 constexpr std::string_view kMagic = "moratok\n";
-// 1. To be raised when the same data and settings become other tokens than before.
-constexpr uint32_t kFormat = 1;
+// To be raised when the same data and settings become other tokens than before.
+constexpr uint32_t kFormat = 2;
 constexpr size_t kHexBytes = 64;
 constexpr size_t kHeaderBytes = 16, kFooterBytes = 4 * 8 + 3 * kHexBytes;
 constexpr uint64_t kMaxCount = uint64_t{1} << 48;  // of anything: sums stay far from overflow

@@ -11,6 +11,9 @@
 //   math               problem, solution with \boxed{}; "The answer is: " and its content ends it
 //   tokenized          input_ids; labels and attention_mask may be missing (docs/data.md)
 //   auto               the layout whose keys the first row has
+//
+// A "system" beside alpaca, messages or sharegpt is the conversation's first message. What would
+// change the meaning of a row and has no place here (tools, weights of messages) is refused.
 #pragma once
 
 #include <cstdint>
