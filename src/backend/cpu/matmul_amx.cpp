@@ -249,7 +249,8 @@ class AmxProducts {
           tiles, factors, thin, before, m, n,
           Result<bf16>{static_cast<bf16*>(c) + at, s_.n, alpha, adds, s_.last_read});
     const Result<float> result{static_cast<float*>(c) + at, s_.n, alpha, adds};
-    if (before != nullptr || alpha != 1.0f || n % kTile != 0)
+    // Not by this panel's width: the two ways round differently, and threads move the panels.
+    if (before != nullptr || alpha != 1.0f || s_.n % kTile != 0)
       return store_blocks(tiles, factors, thin, before, m, n, result);
     for_blocks(m, n, [&](int64_t i, int64_t j, int64_t rows, int64_t columns) {
       float* to = result.data + i * s_.n + j;
