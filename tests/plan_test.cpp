@@ -353,4 +353,14 @@ TEST_SUITE("plan") {
     CHECK(first_non_finite(plan) == "model.layers.3: swiglu");
     CHECK(plan.report().find("2 steps") == 0);
   }
+
+  TEST_CASE("a non-finite value in bf16 is named where it is made") {
+    Bench b;
+    const OwnedTensor large({DType::bf16, {4, 4}});
+    assign(large.view(), Array(16, 3e38));
+    const Var x = b.graph.bind(large.view(), "x");
+    const auto scope = b.graph.scope("model.layers.3");
+    Plan plan = b.plan(std::array{swiglu(x, x)});
+    CHECK(first_non_finite(plan) == "model.layers.3: swiglu");
+  }
 }

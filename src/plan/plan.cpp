@@ -283,12 +283,24 @@ namespace {
 
 template <class T>
 bool all_finite(const Tensor& t) {
-  return std::ranges::all_of(t.as<T>(), [](T x) { return std::isfinite(x); });
+  return std::ranges::all_of(t.as<T>(), [](T x) { return std::isfinite(value_as<Working<T>>(x)); });
 }
 
 bool finite(const Tensor& t) {
-  if (!t || t.dtype() == DType::i32 || is_narrow(t.dtype())) return true;
-  return t.dtype() == DType::f64 ? all_finite<double>(t) : all_finite<float>(t);
+  if (!t) return true;  // an output that nobody reads
+  switch (t.dtype()) {
+    case DType::i32:
+      return true;
+    case DType::f64:
+      return all_finite<double>(t);
+    case DType::f32:
+      return all_finite<float>(t);
+    case DType::bf16:
+      return all_finite<bf16>(t);
+    case DType::f16:
+      return all_finite<f16>(t);
+  }
+  return true;
 }
 
 }  // namespace
