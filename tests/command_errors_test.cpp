@@ -155,8 +155,10 @@ TEST_CASE("what is to be scored and exceeds the model's positions is refused bef
   "data": {"train_files": ["short.jsonl"], "validation_files": ["long.jsonl"],
            "prompt_format": "plain", "max_length": 100000},
   "train": {"per_device_train_batch_size": 1, "max_steps": 1}})"));
-  place.check(3, {}, {"data.validation_files: example 2 has", "512 positions"});
+  place.check(3, {}, {"held-out example 2 has", "512 positions"});
   CHECK(place.train_with({"eval.num_samples=1"}).code == 0);
+  check_line(score(place.path(), {"--config", "config.json"}), 3,
+             {"held-out example 2 has", "512 positions"});
 }
 
 TEST_CASE("a model beyond the memory is refused with 4") {

@@ -27,6 +27,7 @@ MeanLoss mean_of(const Batch& batch, const Tensor& nll, int64_t begin, int64_t e
 std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& store,
                                      const ExampleSource& data, int64_t count, int64_t batch_size,
                                      const Backend& backend, Workspace& workspace) {
+  check_lengths(data, count, model.longest(), "held-out");
   const int64_t n = count > 0 ? std::min(count, data.size()) : data.size();
   int64_t longest = 1, tokens = 0;
   const auto length = [&](int64_t i) {

@@ -31,7 +31,6 @@ Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
   if (examples.size() == 0)
     fail(ErrorKind::usage,
          "data.validation_files: there is nothing to score; name at least one file");
-  check_held_out(examples, config, scored.model.longest());
   const std::vector<MeanLoss> losses =
       example_losses(scored.model, scored.store, examples, config.num_samples, config.batch_size,
                      scored.backend, scored.workspace);
@@ -47,19 +46,6 @@ Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
                               {"loss", losses[i].loss}});
   }
   return scores;
-}
-
-void check_held_out(const ExampleSource& examples, const EvalConfig& config, int64_t positions) {
-  const int64_t n =
-      config.num_samples > 0 ? std::min(config.num_samples, examples.size()) : examples.size();
-  for (int64_t i = 0; i < n; ++i) {
-    const auto length = static_cast<int64_t>(examples.example(i).tokens.size());
-    if (length > positions) {
-      fail(ErrorKind::data, "data.validation_files: example ", i + 1, " has ", length,
-           " tokens, but the model has ", positions,
-           " positions (max_position_embeddings); see data.max_length, data.block_size");
-    }
-  }
 }
 
 TokenCache token_cache(const RunConfig& config, std::string format) {

@@ -7,12 +7,9 @@
 namespace mora::tasks {
 
 // eval_loss and perplexity, with each sample's loss and trained tokens, over the first
-// config.num_samples examples (0: all). Error(usage) when there are none, and as check_held_out().
+// config.num_samples examples (0: all). Error(usage) when there are none, and as example_losses().
 Scores held_out_loss(const ScoredModel& scored, const ExampleSource& examples,
                      const EvalConfig& config);
-
-// Error(data) where one of these examples has more tokens than a model has positions.
-void check_held_out(const ExampleSource& examples, const EvalConfig& config, int64_t positions);
 
 // Where the tokens of a run's data are kept. `format` as in TokenCache.
 TokenCache token_cache(const RunConfig& config, std::string format = {});

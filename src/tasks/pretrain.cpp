@@ -96,7 +96,7 @@ class PretrainTask final : public Task {
     return held_out_loss(scored, validation_, config);
   }
   void check_positions(int64_t positions, const EvalConfig& config) const override {
-    check_held_out(validation_, config, positions);
+    check_lengths(validation_, config.num_samples, positions, "held-out");
   }
 
  private:

@@ -17,7 +17,7 @@ struct MeanLoss {
 };
 
 // Of each of the first `count` examples (0: all), read as many at a time as fit the tokens of
-// `batch_size` of the longest.
+// `batch_size` of the longest. Error(data) where one is longer than the model has positions.
 std::vector<MeanLoss> example_losses(const Llama& model, const ParameterStore& store,
                                      const ExampleSource& data, int64_t count, int64_t batch_size,
                                      const Backend& backend, Workspace& workspace);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "mora/data/batch.hpp"
 
@@ -23,5 +24,10 @@ class ExampleSource {
   // many examples.
   virtual int64_t packed_length() const { return 0; }
 };
+
+// Error(data) where one of the first `count` examples (0: all) has more tokens than the model has
+// positions. `kind`: "training", "held-out".
+void check_lengths(const ExampleSource& data, int64_t count, int64_t positions,
+                   std::string_view kind);
 
 }  // namespace mora
