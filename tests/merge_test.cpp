@@ -79,35 +79,73 @@ TEST_CASE("every method merges to the same function") {
   }
 }
 
+// Tensors of a file, in memory.
+struct Tensors {
+  std::deque<OwnedTensor> memory;
+  std::vector<NamedTensor> named;
+
+  Tensor add(const std::string& name, Type type) {
+    named.push_back({name, memory.emplace_back(type).view()});
+    return named.back().tensor;
+  }
+  void add_all(const SafetensorsFile& file, DType dtype) {
+    for (const auto& [name, info] : file.tensors())
+      file.read(name, add(name, {dtype, Shape(std::span<const int64_t>(info.shape))}));
+  }
+};
+
 TEST_CASE("tensors that an adapter replaces are replaced in the merged model") {
   const Trained trained(R"({"method": "lora", "r": 4})");
   const fs::path adapter = trained / "run/adapter";
-  std::deque<OwnedTensor> memory;
-  std::vector<NamedTensor> tensors;
-  {
-    const SafetensorsFile file(adapter / "adapter_model.safetensors");
-    for (const auto& [name, info] : file.tensors()) {
-      memory.emplace_back(Type{DType::f32, Shape(std::span<const int64_t>(info.shape))});
-      file.read(name, memory.back().view());
-      tensors.push_back({name, memory.back().view()});
-    }
-  }
-  memory.emplace_back(Type{DType::f32, {128}});
-  std::ranges::fill(memory.back().as<float>(), 0.5f);
-  tensors.push_back({"base_model.model.model.norm.weight", memory.back().view()});
-  write_safetensors(adapter / "adapter_model.safetensors", tensors);
+  fs::copy(adapter / "adapter_model.safetensors", trained / "before.safetensors");
   Json config = parse_json(bytes_of(adapter / "adapter_config.json"), "adapter");
   config["modules_to_save"] = Json::array({"model.norm"});
   write_file_atomically(adapter / "adapter_config.json", dump_json(config));
-  for (const char* dtype : {"float32", "bfloat16"}) {
-    INFO(dtype);
-    const Finished merged = trained.merge({"--out", dtype, "--dtype", dtype});
-    REQUIRE_MESSAGE(merged.code == 0, merged.err);
-    const SafetensorsFolder folder(trained / dtype);
-    const OwnedTensor norm({DType::f32, {128}});
-    folder.file_of("model.norm.weight").read("model.norm.weight", norm.view());
-    CHECK(std::ranges::all_of(norm.as<float>(), [](float v) { return v == 0.5f; }));
+  const OwnedTensor half({DType::f32, {128}});
+  std::ranges::fill(half.as<float>(), 0.5f);
+  for (const DType stored : {DType::f32, DType::f64}) {
+    Tensors all;
+    all.add_all(SafetensorsFile(trained / "before.safetensors"), DType::f32);
+    convert(half.view(), all.add("base_model.model.model.norm.weight", {stored, {128}}));
+    write_safetensors(adapter / "adapter_model.safetensors", all.named);
+    for (const char* dtype : {"float32", "bfloat16"}) {
+      INFO(dtype, " of ", stored);
+      const std::string out = str(dtype, " of ", stored);
+      const Finished merged = trained.merge({"--out", out, "--dtype", dtype});
+      REQUIRE_MESSAGE(merged.code == 0, merged.err);
+      const SafetensorsFolder folder(trained / out);
+      const OwnedTensor norm({DType::f32, {128}});
+      folder.file_of("model.norm.weight").read("model.norm.weight", norm.view());
+      CHECK(std::ranges::all_of(norm.as<float>(), [](float v) { return v == 0.5f; }));
+    }
   }
+}
+
+TEST_CASE("a base in F64 is merged into a type that is named") {
+  const Trained trained(R"({"method": "lora", "r": 4})");
+  const fs::path adapter = trained / "run/adapter/adapter_model.safetensors",
+                 base = trained / "wide";
+  Tensors trained_ones, wide;
+  trained_ones.add_all(SafetensorsFile(adapter), DType::f32);
+  write_safetensors(adapter, trained_ones.named);  // without the hash of another type's base
+  wide.add_all(SafetensorsFile(fs::path(kBase) / "model.safetensors"), DType::f64);
+  fs::create_directory(base);
+  write_safetensors(base / "model.safetensors", wide.named);
+  for (const char* file : {"config.json", "tokenizer.model"})
+    fs::copy(fs::path(kBase) / file, base / file);
+
+  const Finished refused =
+      merge(trained.path(), {"--model", "wide", "--adapter", "run/adapter", "--out", "out"});
+  CHECK_MESSAGE(refused.code == 2, refused.err);
+  CHECK(refused.err.find("is F64, which mora does not write; choose with --dtype") !=
+        std::string::npos);
+  CHECK_FALSE(fs::exists(trained / "out"));
+  const Finished merged = merge(trained.path(), {"--model", "wide", "--adapter", "run/adapter",
+                                                 "--out", "out", "--dtype", "float32"});
+  REQUIRE_MESSAGE(merged.code == 0, merged.err);
+  REQUIRE(trained.merge({"--out", "expected", "--dtype", "float32"}).code == 0);
+  CHECK(tensors_sha256(SafetensorsFolder(trained / "out")) ==
+        tensors_sha256(SafetensorsFolder(trained / "expected")));
 }
 
 TEST_CASE("shards, types and the configuration") {

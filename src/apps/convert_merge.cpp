@@ -104,6 +104,10 @@ StoredTensor merged_tensor(const Pieces& pieces, const Parameter& p, const Linea
                            const std::string& wanted) {
   const TensorInfo& info = pieces.base.file_of(p.name).info(p.name);
   const std::string dtype = wanted.empty() ? info.dtype : wanted;
+  if (dtype == "F64") {
+    fail(ErrorKind::usage, pieces.base.path().string(), ": ", p.name,
+         " is F64, which mora does not write; choose with --dtype float32, float16 or bfloat16");
+  }
   StoredTensor tensor{.name = p.name, .dtype = dtype, .shape = info.shape, .write = {}};
   // modules_to_save: the adapter has a whole tensor in place of the base's.
   const bool replaced = pieces.adapted.contains(adapter_tensor_name(p.name));

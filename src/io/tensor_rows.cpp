@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "io/system.hpp"
 #include "mora/core/parallel.hpp"
@@ -39,18 +40,32 @@ TensorRows rows_of(const GgufFile& file, const std::string& name) {
 
 TensorRows rows_of(const SafetensorsFile& file, const std::string& name) {
   const TensorInfo& info = file.info(name);
+  const int64_t row = info.shape.empty() ? 1 : info.shape.back();
+  TensorRows rows{
+      .name = where(file.path(), name), .rows = rows_in(info.shape), .row = row, .read = {}};
+  const std::span<const std::byte> data = file.bytes(name);
+  if (info.dtype == "F64") {
+    rows.read = [data](int64_t index, std::span<float> into) {
+      const std::byte* from =
+          data.data() + static_cast<size_t>(index) * into.size() * sizeof(double);
+      for (float& value : into) {
+        double wide;
+        std::memcpy(&wide, from, sizeof wide);  // which need not be aligned
+        value = static_cast<float>(wide);
+        from += sizeof wide;
+      }
+    };
+    return rows;
+  }
   if (info.dtype != "F32" && info.dtype != "F16" && info.dtype != "BF16") {
-    fail(ErrorKind::data, where(file.path(), name), " is ", info, ", expected F32, F16 or BF16");
+    fail(ErrorKind::data, rows.name, " is ", info, ", expected F32, F16, BF16 or F64");
   }
   const GgmlType& type = ggml_type(info.dtype);
-  const int64_t row = info.shape.empty() ? 1 : info.shape.back();
   const size_t bytes = type.bytes(static_cast<uint64_t>(row));
-  return {.name = where(file.path(), name),
-          .rows = rows_in(info.shape),
-          .row = row,
-          .read = [data = file.bytes(name), &type, bytes](int64_t index, std::span<float> into) {
-            dequantize(type, data.subspan(static_cast<size_t>(index) * bytes, bytes), into);
-          }};
+  rows.read = [data, &type, bytes](int64_t index, std::span<float> into) {
+    dequantize(type, data.subspan(static_cast<size_t>(index) * bytes, bytes), into);
+  };
+  return rows;
 }
 
 TensorRows rows_of(std::string name, const Tensor& tensor) {
