@@ -71,6 +71,18 @@ TEST_CASE("a resumed run goes on bit for bit as the undisturbed one") {
   }
 }
 
+TEST_CASE("a checkpoint of a run with very many settings can be read") {
+  const TinyExamples data(13);
+  const TemporaryFolder folder;
+  TinyTraining run({.adapter = adapter_kind("lora").config}, data, tiny_train_config(3));
+  TrainingState state = state_at(2);
+  for (int i = 0; i < 100; ++i)
+    state.identity.settings[str("data.train_files.", i)] = std::string(20000, 'f');
+  const fs::path saved = save_checkpoint(folder.path(), trained(run), state);
+  REQUIRE(fs::file_size(saved / "state.json") > 2'000'000);
+  CHECK(load_checkpoint(saved, state.identity, trained(run), run.tiny.store) == state);
+}
+
 TEST_CASE("every damage to a checkpoint is found before anything is loaded") {
   const TinyExamples data(13);
   for (const AdapterKind& kind : resumable_kinds()) {

@@ -172,6 +172,9 @@ TEST_CASE("an earlier run is replaced only when told, and only by a run that can
   folder.file("config.json", uuid_config(kLora));
   REQUIRE(train(folder.path(), {"--config", "config.json"}).code == 0);
   folder.file("run/notes.txt", "mine");
+  fs::create_directory(folder / "run/eval");
+  for (const char* file : {"uuid.json", "uuid.jsonl", "mmlu.json", "mmlu.jsonl", "plan.json"})
+    folder.file(str("run/eval/", file), "{}");
   const std::string before = bytes_of(folder / "run/summary.json");
   const Finished refused = train(folder.path(), {"--config", "config.json"});
   CHECK(refused.code == 2);
@@ -190,6 +193,9 @@ TEST_CASE("an earlier run is replaced only when told, and only by a run that can
   CHECK(json_of(bytes_of(folder / "run/summary.json")).at("steps") == 1);
   CHECK(checkpoint_names(folder / "run").empty());
   CHECK(bytes_of(folder / "run/notes.txt") == "mine");
+  CHECK_FALSE(fs::exists(folder / "run/eval/uuid.json"));
+  CHECK_FALSE(fs::exists(folder / "run/eval/mmlu.jsonl"));
+  CHECK(fs::exists(folder / "run/eval/plan.json"));
 
   folder.file("text.txt", some_text());
   folder.file("config.json", pretrain_config());
@@ -256,6 +262,28 @@ TEST_CASE("a signal ends a run after a whole checkpoint") {
         folder.path(), {"--config", "config.json", "--adapter", str("run/checkpoints/", names[0])});
     CHECK_MESSAGE(scored.code == 0, scored.err);
   }
+}
+
+TEST_CASE("a reader of the log that ends does not end the run") {
+  const TemporaryFolder folder;
+  folder.file("config.json", uuid_config(kLora));
+  const Finished piped = run(
+      folder.path(), {"bash", "-c",
+                      "set -o pipefail; " MORA_BINARY_DIR
+                      "/mora-train --config config.json --set train.max_steps=300 2>&1 | true"});
+  CHECK(piped.code == 0);
+  CHECK(fs::exists(folder / "run/summary.json"));
+}
+
+TEST_CASE("a run in a folder whose name is not UTF-8 keeps its adapter") {
+  const TemporaryFolder folder;
+  const fs::path place = folder / "caf\xe9";
+  fs::create_directory(place);
+  fs::copy(kBase, place / "base", fs::copy_options::recursive);
+  folder.file("caf\xe9/config.json", uuid_config(kMora));
+  const Finished trained = train(place, {"--config", "config.json", "--set", "model.path=base"});
+  CHECK_MESSAGE(trained.code == 0, trained.err);
+  CHECK(fs::exists(place / "run/adapter/adapter_model.safetensors"));
 }
 
 }  // namespace mora::testing

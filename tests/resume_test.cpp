@@ -4,6 +4,7 @@
 
 #include "command.hpp"
 #include "io/json.hpp"
+#include "mora/io/folder_commit.hpp"
 #include "mora/train/checkpoint.hpp"
 
 TEST_SUITE_BEGIN("resume");
@@ -204,6 +205,91 @@ TEST_CASE("what would change the result is refused, what would not is free") {
   CHECK(done.code == 0);
   CHECK(done.err.find("finished: nothing to do") != std::string::npos);
   CHECK(place.train({"--resume", "--overwrite"}).code == 2);
+}
+
+TEST_CASE("an entry that left a list is a change, and so is the model's config.json") {
+  const Place place;
+  const fs::path model = place / "model";
+  fs::create_directory(model);
+  for (const auto& file : fs::directory_iterator(kBase)) {
+    if (file.path().filename() != kManifestName)
+      fs::copy(file.path(), model / file.path().filename());
+  }
+  const std::vector<std::string> settings = {
+      "model.path=model", "train.max_steps=3",
+      R"(adapter.modules_to_save=["model.norm", "input_layernorm"])"};
+  REQUIRE(place.train(settings).code == 0);
+  const Finished shorter = place.train({"--resume", "model.path=model", "train.max_steps=3",
+                                        R"(adapter.modules_to_save=["model.norm"])"});
+  CHECK(shorter.code == 2);
+  CHECK_MESSAGE(shorter.err.find("adapter.modules_to_save.1: no such setting, but the checkpoint "
+                                 "was made with \"input_layernorm\"") != std::string::npos,
+                shorter.err);
+
+  Json config = parse_json(bytes_of(model / "config.json"), "config.json");
+  config["rms_norm_eps"] = 0.001;
+  place.file("model/config.json", dump_json(config));
+  const Finished other = place.train(joined(settings, {"--resume"}));
+  CHECK(other.code == 2);
+  CHECK_MESSAGE(
+      other.err.find("config.json of the model, rms_norm_eps: 0.001") != std::string::npos,
+      other.err);
+}
+
+TEST_CASE("a finished run without checkpoints is told from one with other settings") {
+  const Place place;
+  const std::vector<std::string> settings = {"train.save_steps=0", "train.save_at=[]",
+                                             "train.max_steps=3"};
+  REQUIRE(place.train(settings).code == 0);
+  REQUIRE(list_checkpoints(place / "run/checkpoints").empty());
+  const std::string before = bytes_of(place / "run/run_config.json");
+  const Finished changed =
+      place.train(joined(settings, {"--resume", "train.learning_rate=1e-4", "data.pairs=7"}));
+  CHECK(changed.code == 2);
+  for (const char* part :
+       {"finished", "train.learning_rate: 0.0001, but the run was made with 0.003",
+        "data.pairs: 7"})
+    CHECK_MESSAGE(changed.err.find(part) != std::string::npos, changed.err);
+  CHECK(bytes_of(place / "run/run_config.json") == before);
+  const Finished same = place.train(joined(settings, {"--resume", "train.logging_steps=1"}));
+  CHECK_MESSAGE(same.code == 0, same.err);
+}
+
+TEST_CASE("a run that is ended in its last evaluation goes on with it") {
+  const Place place;
+  const std::vector<std::string> settings = {"train.save_steps=0", "train.save_at=[]",
+                                             "train.max_steps=3", "train.eval_steps=0",
+                                             "data.pairs=3000"};
+  const std::vector<std::string> few = joined(settings, {"eval.num_samples=5"});
+  REQUIRE(place.train(joined(few, {"output_dir=whole"})).code == 0);
+  Command command(place.path(), joined({MORA_BINARY_DIR "/mora-train"}, place.options(settings)));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!fs::exists(place.checkpoint(3))) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  command.send(SIGTERM);
+  const Finished ended = command.wait();
+  REQUIRE_MESSAGE(ended.code == 143, ended.err);
+  CHECK_FALSE(fs::exists(place / "run/summary.json"));
+  const Finished resumed = place.train(joined(few, {"--resume"}));
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+  CHECK(resumed.err.find("going on after step 3") != std::string::npos);
+  check_same_run(place / "run", place / "whole", "adapter/adapter_model.safetensors");
+  CHECK(list_checkpoints(place / "run/checkpoints").empty());
+}
+
+TEST_CASE("an old checkpoint that cannot be removed ends no run") {
+  const Place place;
+  REQUIRE(place.train({"train.max_steps=10"}).code == 0);
+  fs::remove(place / "run/summary.json");
+  fs::remove_all(place.checkpoint(10));
+  for (const auto& file : fs::directory_iterator(place.checkpoint(2))) fs::remove(file);
+  const Finished resumed =
+      place.train({"--resume", "train.max_steps=10", "train.save_total_limit=1"});
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+  CHECK(resumed.err.find("warning: an older checkpoint stays: ") != std::string::npos);
+  CHECK(fs::exists(place.checkpoint(10)));
 }
 
 TEST_CASE("the same examples from a changed file are told from other examples") {

@@ -136,7 +136,7 @@ void save_adapter(const fs::path& folder, const AdapterConfig& run, const Parame
   }
   if (folds) config.scale = 1;
   write_file_atomically(folder / "adapter_config.json",
-                        adapters::peft_config(config, base.name).dump(2) + "\n");
+                        dump_json(adapters::peft_config(config, base.name), 2) + "\n");
   write_safetensors(folder / "adapter_model.safetensors", tensors, metadata(config, base));
 }
 

@@ -1,6 +1,7 @@
 #include "apps/run_folder.hpp"
 
 #include "mora/io/folder_commit.hpp"
+#include "mora/report/evaluation.hpp"
 #include "mora/train/checkpoint.hpp"
 
 namespace mora::apps {
@@ -33,8 +34,10 @@ void RunFolder::remove_earlier_run() {
   for (const char* folder : {"adapter", "model", kInitial}) {
     if (fs::exists(path_ / folder)) remove_folder(path_ / folder);
   }
-  for (const char* file : {"summary.json", "run_config.json", "metrics.jsonl", "uuid_pairs.jsonl"})
+  for (const char* file :
+       {"summary.json", kRunConfig, "metrics.jsonl", "uuid_pairs.jsonl", "profile.json"})
     fs::remove(path_ / file);
+  remove_evaluations(path_ / "eval");
 }
 
 }  // namespace mora::apps

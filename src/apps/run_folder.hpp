@@ -13,6 +13,8 @@ namespace mora::apps {
 // are measured from.
 inline constexpr const char* kInitial = "initial_model";
 
+inline constexpr const char* kRunConfig = "run_config.json";
+
 class RunFolder {
  public:
   // Makes and locks the folder, and removes an earlier run where `existing` says so. Error(usage)

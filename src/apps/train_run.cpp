@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <future>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "mora/report/metrics.hpp"
 #include "mora/report/profile.hpp"
 #include "mora/train/resume.hpp"
+#include "mora/train/run_identity.hpp"
 #include "mora/train/trainer.hpp"
 
 namespace mora::apps {
@@ -42,7 +44,7 @@ class Run {
         restarts_(make_restarts()),
         trainer_(make_trainer()),
         folder_(config.output_dir, existing),
-        identity_(identity_of(config, task_->train_data())) {
+        identity_(identity_of(config, session_.model->config(), task_->train_data())) {
     if (profiling == Profiling::yes) profile_.emplace();
   }
 
@@ -84,6 +86,8 @@ class Run {
   void evaluate(int64_t step);
   bool save_due(int64_t step, int64_t total) const;
   void save(int64_t step);
+  void keep_for_evaluation();
+  void discard_kept();
   int stopped();
   void save_result();
   std::string operation() const;
@@ -91,6 +95,7 @@ class Run {
   void save_profile() const;
 
   StopSignals& signals_;
+  fs::path kept_;  // a checkpoint for the last evaluation alone; empty: none
   std::chrono::steady_clock::time_point start_;
   Session session_;
   std::unique_ptr<Task> task_;
@@ -115,14 +120,7 @@ std::unique_ptr<Task> Run::make_checked_task() const {
   auto task = make_task(config(), *session_.tokenizer, TaskUse::training);
   const ExampleSource& data = task->train_data();
   if (data.size() == 0) fail(ErrorKind::data, "the training data hold no example");
-  for (int64_t i = 0; i < data.size(); ++i) {
-    const auto length = static_cast<int64_t>(data.example(i).tokens.size());
-    if (length > session_.model->longest()) {
-      fail(ErrorKind::data, "training example ", i + 1, " has ", length,
-           " tokens, but the model has ", session_.model->longest(),
-           " positions (max_position_embeddings)");
-    }
-  }
+  check_lengths(data, 0, session_.model->longest(), "training");
   task->check_positions(session_.model->longest(), config().eval);
   return task;
 }
@@ -270,7 +268,10 @@ void Run::resume() {
   };
   const auto found =
       load_newest_checkpoint(folder_.checkpoints(), identity_, trained(), *session_.store, warn);
-  if (folder_.finished()) return;
+  if (folder_.finished()) {
+    if (!found) check_finished_run(folder_.path() / kRunConfig, config());
+    return;
+  }
   log_.emplace(folder_.path() / "metrics.jsonl", found ? found->metrics_bytes : 0);
   if (!found) return;
   saved_step_ = found->step;
@@ -289,7 +290,32 @@ void Run::save(int64_t step) {
   saved_step_ = step;
   progress_.end();
   std::fprintf(stderr, "committed %s\n", saved.c_str());
-  prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
+  try {
+    prune_checkpoints(folder_.checkpoints(), config().train.save_total_limit);
+  } catch (const Error& e) {  // of old ones: no reason to end a run
+    std::fprintf(stderr, "warning: an older checkpoint stays: %s\n", e.what());
+  }
+}
+
+// The last evaluation may take long, fail or be ended: all training would be lost with it. What is
+// kept for it alone leaves with discard_kept().
+void Run::keep_for_evaluation() {
+  if (!task_->can_score()) return;
+  if (last_.step > saved_step_) {
+    try {
+      save_checkpoint(folder_.checkpoints(), to_save(), state());
+      saved_step_ = last_.step;
+    } catch (const Error& e) {  // a full disk may still have room for the result
+      std::fprintf(stderr, "warning: no checkpoint before the last evaluation: %s\n", e.what());
+      return;
+    }
+  }
+  if (!save_due(last_.step, last_.step)) kept_ = list_checkpoints(folder_.checkpoints()).back();
+  signals_.immediate();  // the checkpoint is there
+}
+
+void Run::discard_kept() {
+  if (!kept_.empty()) remove_folder(kept_);
 }
 
 void Run::save_result() {
@@ -396,7 +422,7 @@ int Run::execute() {
     return 0;
   }
   memory_ = plan_memory(*session_.store, session_.workspace.bytes(), *session_.backend);
-  write_file_atomically(folder_.path() / "run_config.json", to_json_text(config()));
+  write_file_atomically(folder_.path() / kRunConfig, to_json_text(config()));
   task_->save_data(folder_.path());
   save_initial_model();
   banner();
@@ -405,14 +431,18 @@ int Run::execute() {
   train();
   if (profile_) save_profile();
   if (signals_.received() != 0) return stopped();
+  keep_for_evaluation();
+  if (signals_.received() != 0) return stopped();  // while it was kept
   evaluate(last_.step);
   finish();
+  discard_kept();
   return 0;
 }
 
 }  // namespace
 
 int train_run(const RunConfig& config, Existing existing, Profiling profiling) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader of the log that ends, as `tee` at Ctrl-C, ends no run
   RunFolder::check_free(config.output_dir, existing);  // again under the lock, but now is cheap
   StopSignals signals;
   Run run(config, existing, profiling, signals);

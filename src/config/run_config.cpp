@@ -196,7 +196,8 @@ void TrainConfig::fields(Fields& f, const std::string& adapter_method,
            "what the backward pass computes again instead of keeping it: nothing, each layer's "
            "attention with its projections, or each layer; the result is the same bit for bit");
   f.field("logging_steps", logging_steps, kPositive, "steps between lines of the log");
-  f.field("save_steps", save_steps, kCount, "steps between checkpoints; 0: only at the end");
+  f.field("save_steps", save_steps, kCount,
+          "steps between checkpoints, with one after the last step; 0: none");
   f.field("save_at", save_at, kPositive, "further steps at which to save");
   f.field("save_total_limit", save_total_limit, kCount, "checkpoints to keep; 0: all");
   f.field("eval_steps", eval_steps, kCount, "steps between evaluations; 0: none while training");

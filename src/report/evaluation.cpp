@@ -16,6 +16,17 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxSummaryBytes = size_t{16} << 20;
 constexpr size_t kManyGroups = 12;
 
+// LABEL.json of each evaluation in the folder, by label; none where there is no folder.
+std::vector<fs::path> summaries_in(const fs::path& folder) {
+  std::vector<fs::path> files;
+  if (!fs::is_directory(folder)) return files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
 std::string four_digits(double value) {
   return number(value, "%.4f");
 }
@@ -99,6 +110,15 @@ void write_evaluation(const fs::path& folder, const Record& about, const Evaluat
                         dump_json(summary_of(about, evaluation), 2) + "\n");
 }
 
+void remove_evaluations(const fs::path& folder) {
+  for (const fs::path& summary : summaries_in(folder)) {
+    fs::path samples = summary;
+    if (!fs::exists(samples.replace_extension(".jsonl"))) continue;
+    fs::remove(summary);
+    fs::remove(samples);
+  }
+}
+
 Record totals(std::span<const Evaluation> evaluations) {
   Record record;
   for (const Evaluation& e : evaluations) {
@@ -130,15 +150,8 @@ std::string evaluation_table(std::span<const Evaluation> evaluations) {
 }
 
 std::vector<std::pair<std::string, std::string>> benchmark_totals(const fs::path& eval_folder) {
-  std::vector<fs::path> files;
-  if (fs::is_directory(eval_folder)) {
-    for (const auto& entry : fs::directory_iterator(eval_folder)) {
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
-    }
-  }
-  std::ranges::sort(files);
   std::vector<std::pair<std::string, std::string>> result;
-  for (const fs::path& file : files) {
+  for (const fs::path& file : summaries_in(eval_folder)) {
     const std::string label = file.stem().string();
     if (label == kTaskLabel) continue;
     const Json json = parse_json(read_file(file, kMaxSummaryBytes), file.string());

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::string_view kStep = "step-";
 constexpr const char* kMergedBase = "base";
+constexpr size_t kMaxState = size_t{64} << 20;  // a configuration of 16 MiB has many settings
 
 std::string step_name(int64_t step) {
   char name[32];
@@ -60,7 +61,8 @@ Json to_json(const TrainingState& s) {
 }
 
 TrainingState read_state(const fs::path& file) {
-  const Json document = parse_json(read_file(file, size_t{1} << 20), file.string());
+  const Json document =
+      parse_json(read_file(file, kMaxState), file.string(), {.max_bytes = kMaxState});
   const JsonView json(document, file.string()), window = json.at("window");
   auto count = [](const JsonView& value) {
     if (value.integer() < 0) value.wrong("must not be negative");
@@ -81,27 +83,6 @@ TrainingState read_state(const fs::path& file) {
   for (const auto& [name, value] : json.at("settings").members())
     state.identity.settings[name] = value.string();
   return state;
-}
-
-void check_identity(const fs::path& checkpoint, const RunIdentity& saved, const RunIdentity& now) {
-  std::string changes;
-  auto tell = [&](const std::string& name, const std::string& before, const std::string& after) {
-    changes += str("\n  ", name, ": ", after, ", but the checkpoint was made with ", before);
-  };
-  for (const auto& [name, value] : now.settings) {
-    const auto found = saved.settings.find(name);
-    const std::string before = found == saved.settings.end() ? "no such setting" : found->second;
-    if (before != value) tell(name, before, value);
-  }
-  if (changes.empty() && saved.data_sha256 != now.data_sha256)
-    tell("the training examples", saved.data_sha256.substr(0, 16), now.data_sha256.substr(0, 16));
-  if (changes.empty() && saved.base_sample != now.base_sample)
-    tell("the weights in model.path", saved.base_sample.substr(0, 16),
-         now.base_sample.substr(0, 16));
-  if (changes.empty()) return;
-  fail(ErrorKind::usage, checkpoint.string(),
-       ": the run cannot go on exactly, because these are not the same:", changes,
-       "\nSet them back, or start a new run in another output_dir");
 }
 
 }  // namespace

@@ -32,6 +32,9 @@ Evaluation evaluation_of(const RunConfig& config, const Scores& scores);
 void write_evaluation(const std::filesystem::path& folder, const Record& about,
                       const Evaluation& evaluation);
 
+// Removes the files that write_evaluation left there, and no others: those that come in pairs.
+void remove_evaluations(const std::filesystem::path& folder);
+
 // All totals in one record: those of a benchmark as "LABEL/METRIC", with "LABEL/METRIC_stderr" and
 // "LABEL/n", those of the task under their own names, with "samples".
 Record totals(std::span<const Evaluation> evaluations);

@@ -13,23 +13,12 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
-#include <string>
 
 #include "mora/adapters/files.hpp"
-#include "mora/config/run_config.hpp"
 #include "mora/models/llama.hpp"
+#include "mora/train/run_identity.hpp"
 
 namespace mora {
-
-// What must be the same for a run to go on as if it had never stopped.
-struct RunIdentity {
-  std::map<std::string, std::string> settings;  // "train.learning_rate" -> "0.003"
-  std::string data_sha256;                      // of the training examples
-  std::string base_sample = {};  // tensors_sample_sha256 of the model's folder; empty: none
-
-  bool operator==(const RunIdentity&) const = default;
-};
 
 // Steps finished since the last line of the log.
 struct LogWindow {

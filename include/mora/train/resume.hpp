@@ -7,13 +7,8 @@
 #include <string>
 
 #include "mora/train/checkpoint.hpp"
-#include "mora/train/example_source.hpp"
 
 namespace mora {
-
-// All settings but those that change nothing in the weights: where results go, how often something
-// is logged, saved or scored, and the number of threads.
-RunIdentity identity_of(const RunConfig& config, const ExampleSource& data);
 
 using Warn = std::function<void(const std::string&)>;
 
