@@ -106,6 +106,29 @@ TEST_SUITE("tokenizer_unicode") {
     CHECK(matches_of("\\h+", "xyzBEEF") == Matches{{3, 7}});
   }
 
+  TEST_CASE("a hyphen in a class is a range where it is one in Oniguruma") {
+    std::string ascii;
+    for (char c = ' '; c <= '~'; ++c) ascii += c;
+    for (const auto& each : std::vector<std::pair<std::string, std::string>>{
+             {"[a[-z]]", "-az"},       {"[[a]-z]", "-az"},
+             {"[[a-]z]", "-az"},       {"[[a-]-z]", "-az"},
+             {"[[x]-[y]]", "-xy"},     {"[[a-c]-e]", "-abce"},
+             {"[[a]-c-e]", "-acde"},   {"[a-b-[x]]", "-abx"},
+             {"[a-b[x]-z]", "-abxz"},  {"[-[x]]", "-x"},
+             {"[[x]-]", "-x"},         {"[[+]--/]", "+-./"},
+             {"[[+]-\\]]", "+-]"},     {"[[a]-\\d]", "-0123456789a"},
+             {"[a-c-e-g]", "-abcefg"}, {"[--/]", "-./"},
+             {"[+--]", "+,-"},         {"[+-\\--]", "+,-"},
+             {"[-a]", "-a"},           {"[a-]", "-a"}}) {
+      std::string found;
+      for (const auto& [begin, end] : matches_of(each.first, ascii)) {
+        found += ascii.substr(begin, end - begin);
+      }
+      CHECK_MESSAGE(found == each.second, each.first);
+    }
+    CHECK(matches_of("[à-é-z]+", "â-zy") == Matches{{0, 4}});
+  }
+
   TEST_CASE("what would mean something else is refused by name") {
     for (const auto& [pattern, what] : std::vector<std::pair<std::string, std::string>>{
              {"a\\b", "the escape \\b"},
@@ -116,6 +139,7 @@ TEST_SUITE("tokenizer_unicode") {
              {"[[:alpha:]]", "POSIX"},
              {"[a&&b]", "intersection"},
              {"[a[^b]]", "negated character class"},
+             {"[+-[0-9]]", "byte 2: a range that ends in a character class"},
              {"[]", "empty character class"},
              {"[a", "without an end"},
              {"[\\W]", "the escape \\W in a character class"},

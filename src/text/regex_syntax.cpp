@@ -192,37 +192,58 @@ class Translator {
         --at_;
         refuse(str("the escape \\", c == '\0' ? ' ' : c, " in a character class"));
     }
-    if (peek() == '-') {  // behind a set it is a hyphen; behind the set's text it could be a range
-      out_ += "\\-";
-      ++at_;
-    }
   }
 
-  // The inside of a character class up to and with its "]". A class within a class is its union
-  // with the outer one, so its brackets are dropped.
+  // What a hyphen in a character class stands behind: the class's beginning, a character that can
+  // begin a range, such a range without its end yet, or what is whole: a range or a set.
+  enum class Behind { nothing, character, open_range, whole };
+
+  // Oniguruma takes a hyphen for a range between two characters only; any other one is escaped,
+  // since it may stand elsewhere in PCRE2's class. Where a class ends the range, Oniguruma drops
+  // the hyphen and the character before it.
+  Behind hyphen(Behind behind) {
+    const bool before_set =
+        peek(1) == '\\' && std::string_view("sSwWdDhHpP").find(peek(2)) != std::string_view::npos;
+    const bool makes_range = behind == Behind::character && peek(1) != ']' && !before_set;
+    if (makes_range && peek(1) == '[') refuse("a range that ends in a character class");
+    out_ += makes_range ? "-" : "\\-";
+    ++at_;
+    if (makes_range) return Behind::open_range;
+    return behind == Behind::open_range ? Behind::whole : Behind::character;
+  }
+
+  // Anything else in a character class. A class within a class is its union with the outer one, so
+  // its brackets are dropped.
+  Behind class_item(Behind behind) {
+    if (peek() == '[') {
+      if (peek(1) == ':') refuse("a POSIX bracket");
+      if (peek(1) == '^') refuse("a negated character class inside a character class");
+      ++at_;
+      class_body();
+      return Behind::whole;
+    }
+    if (peek() == '&' && peek(1) == '&') refuse("an intersection of character classes");
+    if (peek() == '\\') {
+      ++at_;
+      if (!character_escape()) {
+        class_escape();
+        return Behind::whole;
+      }
+    } else {
+      copy(code_point_bytes(in_, at_));
+    }
+    return behind == Behind::open_range ? Behind::whole : Behind::character;
+  }
+
+  // The inside of a character class up to and with its "]".
   void class_body() {
     const int depth_limit = 20;
     if (++depth_ > depth_limit) refuse("a character class nested so deeply");
     if (peek() == ']') refuse("an empty character class");
+    Behind behind = Behind::nothing;
     while (peek() != ']') {
       if (at_ >= in_.size()) refuse("a character class without an end");
-      if (peek() == '[') {
-        if (peek(1) == ':') refuse("a POSIX bracket");
-        if (peek(1) == '^') refuse("a negated character class inside a character class");
-        ++at_;
-        class_body();
-      } else if (peek() == '&' && peek(1) == '&') {
-        refuse("an intersection of character classes");
-      } else if (peek() == '\\') {
-        ++at_;
-        if (!character_escape()) class_escape();
-      } else if (peek() == '-' && peek(1) == '\\' && is_letter(peek(2)) &&
-                 std::string_view("sSwWdDhHpP").find(peek(2)) != std::string_view::npos) {
-        out_ += "\\-";
-        ++at_;
-      } else {
-        copy(1);
-      }
+      behind = peek() == '-' ? hyphen(behind) : class_item(behind);
     }
     ++at_;
     --depth_;
