@@ -26,7 +26,9 @@ constexpr RealRange kBelowOne{.min = 0, .max = 1, .max_bound = Bound::open};
 void ModelConfig::fields(Fields& f) {
   f.field("path", path, "Hugging Face folder of the model to start from");
   f.field("config", config, "config.json of a model to initialise from scratch, instead of path");
-  f.field("tokenizer", tokenizer, "SentencePiece model; empty: tokenizer.model in model.path");
+  f.field("tokenizer", tokenizer,
+          "tokenizer.json, SentencePiece model, or folder with one (tokenizer.json first); empty: "
+          "model.path");
   f.choice("dtype", dtype, {"float32", "bfloat16", "auto"},
            "storage of frozen matrices; auto: as the model's files have them");
   f.check(path.empty() != config.empty(),

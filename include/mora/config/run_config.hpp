@@ -17,7 +17,7 @@ namespace mora {
 struct ModelConfig {
   std::filesystem::path path;       // Hugging Face folder to start from
   std::filesystem::path config;     // or: config.json of a model to initialise from scratch
-  std::filesystem::path tokenizer;  // empty: tokenizer.model in `path`
+  std::filesystem::path tokenizer;  // a file or a folder; empty: the folder `path`
   std::string dtype = "auto";
 
   void fields(Fields& f);
