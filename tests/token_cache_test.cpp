@@ -320,4 +320,24 @@ TEST_SUITE("token_cache") {
     files.field = "body";
     CHECK(has(read(cache, AddBos::never).origin, "for the next run"));
   }
+
+  TEST_CASE("another EOS of config.json, which is no file of the tokenizer, is another key") {
+    const TemporaryFolder folder;
+    fs::create_directory(folder / "model");
+    folder.file("model/tokenizer.json",
+                bytes_of(fs::path(MORA_SOURCE_DIR) / "tests/golden/tokenizers/gpt2.json"));
+    const TextFiles files{.files = {folder.file("a.txt", "one two three\n")}};
+    const TokenCache cache{.folder = folder / "cache", .tokenizer = folder / "model", .format = ""};
+    const auto read = [&](int32_t eos) {
+      folder.file("model/config.json", str("{\"eos_token_id\": ", eos, "}"));
+      return tokenize_documents(*load_tokenizer(folder / "model"), files, AddBos::automatic, cache);
+    };
+    for (const int32_t eos : {5, 6}) {
+      const DocumentTokens made = read(eos), again = read(eos);
+      CHECK(has(made.origin, "for the next run"));
+      CHECK(has(again.origin, "as kept in"));
+      CHECK(made.documents[0].tokens.to_vector().back() == eos);
+      CHECK(again.documents[0].tokens.to_vector().back() == eos);
+    }
+  }
 }

@@ -188,7 +188,7 @@ SupervisedCounts counts_of(const std::string& text, std::span<const std::filesys
 
 std::string key_of(const Tokenizer& tokenizer, const RowFiles& files, const PromptFormat& format,
                    const SupervisedSettings& settings, const TokenCache& cache) {
-  TokenKey key("rows", cache.tokenizer, tokenizer.vocab_size());
+  TokenKey key("rows", cache.tokenizer, tokenizer);
   key.add("format", cache.format);
   // What it writes today: a template may tell the date.
   const Conversation probe{{{.role = std::string(kUser), .content = "What?"},

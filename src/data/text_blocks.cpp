@@ -123,7 +123,7 @@ Document read_row(const JsonView& row, const TextFiles& source) {
 
 std::string key_of(const Tokenizer& tokenizer, const TextFiles& source, AddBos add_bos,
                    const TokenCache& cache) {
-  TokenKey key("documents", cache.tokenizer, tokenizer.vocab_size());
+  TokenKey key("documents", cache.tokenizer, tokenizer);
   key.add("pieces", "behind words");  // other cuts gave other tokens
   key.add("text_field", source.field);
   key.add("txt_documents", source.unit == TextUnit::line ? "line" : "file");

@@ -204,12 +204,16 @@ CachedTokens in_memory(int32_t vocab_size, const FillTokens& fill, std::string o
 
 }  // namespace
 
-TokenKey::TokenKey(std::string_view kind, const fs::path& tokenizer, int32_t vocab_size) {
+TokenKey::TokenKey(std::string_view kind, const fs::path& files, const Tokenizer& tokenizer) {
+  const auto id = [](std::optional<int32_t> token) { return token ? str(*token) : "none"; };
   add("format", str(kFormat));
   add("program", MORA_VERSION);
   add("kind", kind);
-  add("tokenizer", tokenizer_sha256(tokenizer));
-  add("vocabulary", str(vocab_size));
+  add("tokenizer", tokenizer_sha256(files));
+  add("vocabulary", str(tokenizer.vocab_size()));
+  add("bos", id(tokenizer.bos()));
+  add("eos", id(tokenizer.eos()));
+  add("adds_bos", tokenizer.adds_bos() ? "yes" : "no");
 }
 
 void TokenKey::add(std::string_view name, std::string_view value) {

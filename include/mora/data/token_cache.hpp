@@ -14,6 +14,7 @@
 
 #include "mora/data/token_data.hpp"
 #include "mora/io/sha256.hpp"
+#include "mora/text/tokenizer.hpp"
 
 namespace mora {
 
@@ -28,8 +29,9 @@ struct TokenCache {
 // parts give the same bytes.
 class TokenKey {
  public:
-  // `kind`: what makes sequences of the files; two kinds never share a file.
-  TokenKey(std::string_view kind, const std::filesystem::path& tokenizer, int32_t vocab_size);
+  // `kind`: what makes sequences of the files; two kinds never share a file. The tokenizer counts
+  // by its files and by its BOS and EOS, which the model's config.json may name.
+  TokenKey(std::string_view kind, const std::filesystem::path& files, const Tokenizer& tokenizer);
 
   void add(std::string_view name, std::string_view value);
   // The contents of data files in their order, and what their names say of their kind.
