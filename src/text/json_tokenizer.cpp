@@ -73,6 +73,7 @@ class JsonTokenizer final : public Tokenizer {
   std::string decode(std::span<const int32_t> tokens) const override {
     std::vector<std::string> forms;
     for (const int32_t id : tokens) {
+      if (id >= vocab_size_) continue;
       check_id(id);
       if (id == bos_ || id == eos_) continue;
       if (added_.find(id) != nullptr) {

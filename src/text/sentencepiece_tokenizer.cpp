@@ -64,9 +64,14 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   std::string decode(std::span<const int32_t> tokens) const override {
-    for (const int32_t id : tokens) check_id(id);
+    std::vector<int> known;
+    for (const int32_t id : tokens) {
+      if (id >= vocab_size()) continue;
+      check_id(id);
+      known.push_back(id);
+    }
     std::string text;
-    check(processor_.Decode(std::vector<int>(tokens.begin(), tokens.end()), &text));
+    check(processor_.Decode(known, &text));
     return text;
   }
 

@@ -30,8 +30,9 @@ class Tokenizer {
   // (LLaMA's among them) put before the first word, and with leading white space kept.
   virtual std::vector<int32_t> encode_continuation(std::string_view text) const = 0;
 
-  // The text of a sequence. BOS, EOS and other special tokens are nothing; a space that encode()
-  // would have put in front is taken off. An id outside [0, vocab_size) is Error(data).
+  // The text of a sequence. BOS, EOS and other special tokens are nothing, and so is an id that no
+  // token has: a model may have more rows than there are tokens, and sample one. A space that
+  // encode() would have put in front is taken off. A negative id is Error(data).
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
 
   virtual int32_t vocab_size() const = 0;  // one more than the largest id
@@ -42,8 +43,8 @@ class Tokenizer {
   virtual bool adds_bos() const = 0;
   virtual bool adds_eos() const = 0;
 
-  // One entry of the vocabulary as the model writes it, e.g. "▁the" or "<0x0A>". Error(data) as in
-  // decode().
+  // One entry of the vocabulary as the model writes it, e.g. "▁the" or "<0x0A>". Error(data) for an
+  // id that no token has.
   virtual std::string piece(int32_t id) const = 0;
 };
 
