@@ -22,6 +22,9 @@ class Characters final : public Tokenizer {
     for (const char c : text) ids.push_back(static_cast<int32_t>(kAll.find(c)));
     return ids;
   }
+  std::vector<int32_t> encode_formatted(std::string_view text) const override {
+    return encode(text);
+  }
   std::vector<int32_t> encode_continuation(std::string_view text) const override {
     return encode(text);
   }

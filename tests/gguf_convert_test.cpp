@@ -122,8 +122,9 @@ TEST_CASE("the embedded tokenizer goes to GGUF and back with the same ids") {
   std::mt19937 random(3);
   for (int i = 0; i < 5000; ++i) {
     const std::string text = varied_text(random);
-    const auto ids = before->encode(text);
-    REQUIRE_MESSAGE(ids == after->encode(text), text);
+    const auto ids = before->encode_formatted(text);
+    REQUIRE_MESSAGE(ids == after->encode_formatted(text), text);
+    REQUIRE_MESSAGE(ids == after->encode(text), text);  // its files name the control pieces
     REQUIRE(before->decode(ids) == after->decode(ids));
   }
 }

@@ -94,6 +94,19 @@ TEST_CASE("pieces become a SentencePiece model that cuts text by their scores") 
   CHECK(load_tokenizer(without.path())->encode("ab") == std::vector<int32_t>{6});
 }
 
+TEST_CASE("a control token of a chat template is that token in the converted folder") {
+  const HfTokenizer folder(
+      pieces()
+          .set(texts_value("tokenizer.ggml.tokens",
+                           {"<unk>", "<s>", "</s>", "\u2581", "a", "b", "<|im_start|>", "ab"}))
+          .set(i32s_value("tokenizer.ggml.token_type", {2, 3, 3, 1, 1, 1, 3, 1})));
+  const auto tokenizer = load_tokenizer(folder.path());
+  const std::vector<int32_t> expected = {1, 6, 3, 4, 6, 3, 7};
+  CHECK(tokenizer->encode_formatted("<s><|im_start|>a<|im_start|>ab") == expected);
+  CHECK(tokenizer->encode("<s><|im_start|>a<|im_start|>ab") == expected);
+  CHECK(tokenizer->decode(expected) == "a ab");
+}
+
 TEST_CASE("a SentencePiece model is read as it was written") {
   SentencePieceModel model;
   model.pieces = {{"<unk>", 0, PieceType::unknown},

@@ -183,6 +183,31 @@ TEST_SUITE("tokenizer_files") {
     CHECK(tokenizer->encode("a  <s>[new]") == Ids{1, 5, 7});
   }
 
+  TEST_CASE("tokens of added_tokens.json join those of tokenizer.json, which come first") {
+    const TemporaryFolder folder;
+    folder.file("added_tokens.json", R"({"[b]": 8, "</s>": 6, "[a]": 7})");
+    const auto tokenizer = open(folder, small());
+    CHECK(tokenizer->vocab_size() == 9);
+    CHECK(tokenizer->encode("a[a]b[b]</s>") == Ids{1, 7, 2, 8, 6});
+    CHECK(tokenizer->decode(Ids{1, 7, 2, 8, 6}) == "a[a]b[b]");  // </s> is special as before
+    folder.file("tokenizer_config.json", R"({"added_tokens_decoder": {
+      "8": {"content": "[d]"}, "7": {"content": "[c]"}}})");
+    CHECK(open(folder, small())->encode("[c][d][a]") == Ids{7, 8, 0, 1, 0});
+  }
+
+  TEST_CASE("BOS and EOS that are no added tokens are tokens in formatted text only") {
+    const TemporaryFolder folder;
+    Json json = with("/model/vocab", R"({"?": 0, "a": 1, "b": 2, "ab": 3, "abab": 4, "<e>": 5})");
+    json["added_tokens"] = Json::array();
+    folder.file("tokenizer_config.json", R"({"eos_token": "<e>"})");
+    const auto tokenizer = open(folder, json);
+    CHECK(tokenizer->eos() == 5);
+    CHECK(tokenizer->encode("ab<e>a") == Ids{3, 0, 0, 0, 1});
+    CHECK(tokenizer->encode_formatted("ab<e>a") == Ids{3, 5, 1});
+    const TemporaryFolder plain;
+    CHECK(open(plain, small())->encode_formatted("ab<s>a") == Ids{3, 5, 1});
+  }
+
   TEST_CASE("a continuation has nothing in front and keeps its white space") {
     const TemporaryFolder folder;
     for (const std::string kind : {"llama2", "llama2_metaspace", "metaspace", "prefix_space"}) {

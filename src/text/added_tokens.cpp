@@ -39,12 +39,38 @@ size_t leading_space(std::string_view text) {
   return end;
 }
 
+[[noreturn]] void refuse(const AddedToken& token, std::string_view problem) {
+  fail(ErrorKind::data, printable(token.source, 4096), ": added token \"", printable(token.content),
+       "\" has id ", token.id, ", ", problem);
+}
+
+// The reference takes the id that the vocabulary has for a token's text, else the next free one,
+// whatever a file says.
+void check_ids(const std::vector<AddedToken>& tokens, const OwnTokens& own) {
+  std::unordered_map<std::string, int32_t> ids;
+  auto next = static_cast<int32_t>(own.count);
+  for (const AddedToken& token : tokens) {
+    if (token.content.empty()) continue;
+    const auto [entry, is_new] = ids.try_emplace(token.content, next);
+    if (is_new) {
+      const std::optional<int32_t> known = own.id_of(token.content);
+      entry->second = known ? *known : next++;
+    }
+    if (entry->second != token.id) {
+      refuse(token, str("but id ", entry->second,
+                        " follows from the vocabulary, and transformers would take that one; "
+                        "correct the id, or name the tokens of the ids before it"));
+    }
+  }
+}
+
 }  // namespace
 
 AddedToken read_added_token(const JsonView& json, std::optional<int32_t> id) {
   check_keys(json, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special",
                     "__type"});
   AddedToken token;
+  token.source = json.place();
   const int64_t number = id ? *id : json.at("id").integer();
   if (number < 0 || number >= INT32_MAX) json.at("id").wrong_type("an id from 0 to 2147483646");
   token.id = static_cast<int32_t>(number);
@@ -96,9 +122,9 @@ std::pair<size_t, int32_t> TokenMatcher::match(std::string_view text, size_t at)
   return longest;
 }
 
-AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer,
-                         const JsonView& json) {
-  RegexScratch scratch;
+AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const OwnTokens& own,
+                         const Normalize& normalize) {
+  check_ids(tokens, own);
   for (const AddedToken& token : tokens) {
     if (token.content.empty()) continue;  // the reference takes no notice of it
     tokens_[token.id] = token;
@@ -113,15 +139,14 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer
     const AddedToken& token = tokens_.at(id);
     if (token.normalized) {
       Piece piece{token.content};
-      normalizer.apply(piece, {scratch, Position::beginning});
+      normalize(piece);
       forms_[id] = piece.text;
     }
     const bool added =
         !forms_[id].empty() && (token.normalized ? normalized_ : raw_).add(forms_[id], id);
     if (!added) {
-      json.wrong(str("added token \"", printable(token.content), "\" (id ", id, ") is \"",
-                     printable(forms_[id]),
-                     "\" after normalisation, which is empty or the text of another added token"));
+      refuse(token, str("and its text is \"", printable(forms_[id]),
+                        "\" after normalisation, which is empty or that of another added token"));
     }
   }
 }
@@ -129,6 +154,12 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer
 const AddedToken* AddedTokens::find(int32_t id) const {
   const auto found = tokens_.find(id);
   return found == tokens_.end() ? nullptr : &found->second;
+}
+
+int32_t AddedTokens::end_id() const {
+  int32_t end = 0;
+  for (const auto& [id, token] : tokens_) end = std::max(end, id + 1);
+  return end;
 }
 
 std::optional<int32_t> AddedTokens::id_of(const std::string& content) const {
@@ -171,17 +202,16 @@ void AddedTokens::split_piece(Piece&& piece, const TokenMatcher& matcher, Pieces
   }
 }
 
-Pieces AddedTokens::split(std::string_view text, const Normalizer& normalizer,
-                          const EncodeContext& context) const {
+Pieces AddedTokens::split(std::string_view text, const Normalize& normalize) const {
   Pieces raw;
-  split_piece({std::string(text), true}, raw_, raw);
+  split_piece({is_valid_utf8(text) ? std::string(text) : to_valid_utf8(text), true}, raw_, raw);
   Pieces pieces;
   for (Piece& piece : raw) {
     if (piece.id) {
       pieces.push_back(std::move(piece));
       continue;
     }
-    normalizer.apply(piece, context);
+    normalize(piece);
     split_piece(std::move(piece), normalized_, pieces);
   }
   return pieces;

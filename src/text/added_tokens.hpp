@@ -1,15 +1,17 @@
-// The added tokens of a tokenizer.json: found in the text before the pre-tokenizer sees it.
+// The tokens that are added to a tokenizer's own: found in the text before anything else is.
 //
-// Invariant: an id stands for one token; matching is leftmost, then longest, as in the reference.
+// Invariant: an id stands for one token, the one for which the reference takes it; matching is
+// leftmost, then longest, as in the reference.
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
-#include "text/normalizer.hpp"
+#include "text/component.hpp"
 #include "text/pieces.hpp"
 
 namespace mora {
@@ -22,6 +24,7 @@ struct AddedToken {
   bool rstrip = false;
   bool normalized = false;
   bool special = false;
+  std::string source = {};  // the file that names it, for messages
 };
 
 // An element of "added_tokens"; the id is in the element or given, as in added_tokens_decoder.
@@ -46,17 +49,31 @@ class TokenMatcher {
   std::array<uint32_t, 256> first_{};  // the root's children, 0 for none
 };
 
+// What a tokenizer has without its added tokens.
+struct OwnTokens {
+  size_t count = 0;
+  std::function<std::optional<int32_t>(const std::string& text)> id_of;
+};
+
+// What a tokenizer does to text before it looks for tokens with "normalized".
+using Normalize = std::function<void(Piece&)>;
+
 class AddedTokens {
  public:
-  // Tokens later in the list replace those with the same content. Error(data) names the file of
-  // `json` and the token whose normalised text is empty or another token's.
-  AddedTokens(const std::vector<AddedToken>& tokens, const Normalizer& normalizer,
-              const JsonView& json);
+  AddedTokens() = default;  // none
 
-  // The normalised text in pieces, added tokens with their ids.
-  Pieces split(std::string_view text, const Normalizer& normalizer,
-               const EncodeContext& context) const;
+  // Tokens later in the list replace those with the same content. Error(data) names file and token
+  // where the reference would take another id (the tokenizer's own for this text, else the next
+  // free one), or where the normalised text is empty or another token's.
+  AddedTokens(const std::vector<AddedToken>& tokens, const OwnTokens& own,
+              const Normalize& normalize);
 
+  // The normalised text in pieces, added tokens with their ids. Bytes that are not UTF-8 are
+  // U+FFFD.
+  Pieces split(std::string_view text, const Normalize& normalize) const;
+
+  bool empty() const { return tokens_.empty(); }
+  int32_t end_id() const;  // one more than the largest id; 0 for none
   const AddedToken* find(int32_t id) const;
   std::optional<int32_t> id_of(const std::string& content) const;
 

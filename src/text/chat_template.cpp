@@ -136,46 +136,10 @@ ModelChat read_model_chat(const std::filesystem::path& folder, const Tokenizer& 
   return chat;
 }
 
-namespace {
-
-// encode() of a tokenizer that does not know its own BOS and EOS in text: the text is cut at them.
-std::vector<int32_t> encode_at_specials(const Tokenizer& tokenizer, std::string_view text) {
-  struct Special {
-    int32_t id;
-    std::string piece;
-    size_t next;  // where it is next in the text
-  };
-  std::vector<Special> specials;
-  for (const std::optional<int32_t> id : {tokenizer.bos(), tokenizer.eos()}) {
-    if (!id) continue;
-    const std::string piece = tokenizer.piece(*id);
-    if (!piece.empty() && tokenizer.encode(piece) != std::vector<int32_t>{*id})
-      specials.push_back({*id, piece, text.find(piece)});
-  }
-  std::vector<int32_t> ids;
-  for (size_t at = 0; at < text.size();) {
-    const Special* special = nullptr;
-    for (Special& s : specials) {
-      if (s.next < at) s.next = text.find(s.piece, at);
-      if (s.next != text.npos && (special == nullptr || s.next < special->next)) special = &s;
-    }
-    const size_t end = special == nullptr ? text.size() : special->next;
-    if (end > at) {
-      for (const int32_t id : tokenizer.encode(text.substr(at, end - at))) ids.push_back(id);
-    }
-    if (special == nullptr) break;
-    ids.push_back(special->id);
-    at = end + special->piece.size();
-  }
-  return ids;
-}
-
-}  // namespace
-
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text,
                                    PromptKind kind) {
   std::vector<int32_t> ids =
-      kind == PromptKind::text ? tokenizer.encode(text) : encode_at_specials(tokenizer, text);
+      kind == PromptKind::text ? tokenizer.encode(text) : tokenizer.encode_formatted(text);
   if (kind == PromptKind::rendered) return ids;
   const std::optional<int32_t> bos = tokenizer.bos();
   if (bos && tokenizer.adds_bos() && (ids.empty() || ids.front() != *bos))

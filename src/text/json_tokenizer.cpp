@@ -8,6 +8,7 @@
 #include "text/bpe_model.hpp"
 #include "text/decoder.hpp"
 #include "text/loaders.hpp"
+#include "text/normalizer.hpp"
 #include "text/post_processor.hpp"
 #include "text/pre_tokenizer.hpp"
 #include "text/scratch_pool.hpp"
@@ -50,24 +51,35 @@ class JsonTokenizer final : public Tokenizer {
       : normalizer_(component_of<Normalizer>(json, "normalizer")),
         pre_tokenizer_(component_of<PreTokenizer>(json, "pre_tokenizer")),
         decoder_(component_of<Decoder>(json, "decoder")),
-        model_(json.at("model")),
-        added_(all_added_tokens(json, settings), normalizer_, json) {
+        model_(json.at("model")) {
     check_keys(json, {"version", "truncation", "padding", "added_tokens", "normalizer",
                       "pre_tokenizer", "post_processor", "decoder", "model"});
     if (json.has("version") && json.at("version").string() != "1.0") {
       json.at("version").wrong_type("\"1.0\"");
     }
+    const std::vector<AddedToken> tokens = all_added_tokens(json, settings);
+    added_ = make_added(tokens);
+    for (const auto& [text, id] : model_.vocabulary()) {
+      texts_.emplace(id, text);
+      vocab_size_ = std::max(vocab_size_, id + 1);
+    }
+    vocab_size_ = std::max(vocab_size_, added_.end_id());
     bos_ = id_of(settings.bos);
     eos_ = id_of(settings.eos);
     read_post_processor(json);
+    formatted_ = make_added(with_ends(tokens, json));
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
-    return encode_at(text, Position::beginning);
+    return encode_at(text, Position::beginning, added_);
   }
 
   std::vector<int32_t> encode_continuation(std::string_view text) const override {
-    return encode_at(text, Position::continuation);
+    return encode_at(text, Position::continuation, added_);
+  }
+
+  std::vector<int32_t> encode_formatted(std::string_view text) const override {
+    return encode_at(text, Position::beginning, formatted_);
   }
 
   std::string decode(std::span<const int32_t> tokens) const override {
@@ -95,38 +107,51 @@ class JsonTokenizer final : public Tokenizer {
 
   std::string piece(int32_t id) const override {
     check_id(id);
-    if (const AddedToken* token = added_.find(id)) return token->content;
-    const auto found = texts_.find(id);
-    if (found == texts_.end()) fail(ErrorKind::data, "token ", id, " is not in the vocabulary");
-    return std::string(found->second);
+    if (auto text = text_of(id)) return *std::move(text);
+    fail(ErrorKind::data, "token ", id, " is not in the vocabulary");
   }
 
  private:
-  // Of tokenizer.json and of tokenizer_config.json, with the ids that the reference gives them: the
-  // vocabulary's, or the next free one. A file that says otherwise would get other ids there.
-  std::vector<AddedToken> all_added_tokens(const JsonView& json,
-                                           const TokenizerSettings& settings) {
-    for (const auto& [text, id] : model_.vocabulary()) {
-      texts_.emplace(id, text);
-      vocab_size_ = std::max(vocab_size_, id + 1);
-    }
+  std::optional<std::string> text_of(int32_t id) const {
+    if (const AddedToken* token = added_.find(id)) return token->content;
+    const auto found = texts_.find(id);
+    return found == texts_.end() ? std::nullopt : std::optional(std::string(found->second));
+  }
+
+  std::optional<int32_t> own_id(const std::string& text) const {
+    const auto found = model_.vocabulary().find(text);
+    return found == model_.vocabulary().end() ? std::nullopt : std::optional(found->second);
+  }
+
+  AddedTokens make_added(const std::vector<AddedToken>& tokens) const {
+    RegexScratch scratch;
+    return {tokens,
+            {model_.vocabulary().size(), [this](const std::string& text) { return own_id(text); }},
+            [&](Piece& piece) {
+              normalizer_.apply(piece, {scratch, Position::beginning});
+            }};
+  }
+
+  // Of tokenizer.json and of the files beside it, of which added_tokens.json only adds to it.
+  static std::vector<AddedToken> all_added_tokens(const JsonView& json,
+                                                  const TokenizerSettings& settings) {
     std::vector<AddedToken> tokens = read_added_tokens(json);
+    const auto has = [&](const std::string& content) {
+      return std::ranges::find(tokens, content, &AddedToken::content) != tokens.end();
+    };
     tokens.insert(tokens.end(), settings.added.begin(), settings.added.end());
-    std::unordered_map<std::string, int32_t> given;
-    auto next = static_cast<int32_t>(model_.vocabulary().size());
-    for (const AddedToken& token : tokens) {
-      if (token.content.empty()) continue;
-      const auto in_model = model_.vocabulary().find(token.content);
-      const auto earlier = given.find(token.content);
-      const int32_t id = earlier != given.end()                  ? earlier->second
-                         : in_model != model_.vocabulary().end() ? in_model->second
-                                                                 : next++;
-      if (id != token.id) {
-        json.wrong(str("added token \"", printable(token.content), "\" has id ", token.id,
-                       ", but id ", id, " follows from the vocabulary"));
-      }
-      given.emplace(token.content, id);
-      vocab_size_ = std::max(vocab_size_, id + 1);
+    for (const AddedToken& token : settings.listed) {
+      if (!has(token.content)) tokens.push_back(token);
+    }
+    return tokens;
+  }
+
+  // And BOS and EOS, where their texts by themselves are other tokens.
+  std::vector<AddedToken> with_ends(std::vector<AddedToken> tokens, const JsonView& json) const {
+    for (const std::optional<int32_t>& id : {bos_, eos_}) {
+      const auto text = id ? text_of(*id) : std::nullopt;
+      if (!text || text->empty() || encode(*text) == std::vector<int32_t>{*id}) continue;
+      tokens.push_back({.id = *id, .content = *text, .special = true, .source = json.place()});
     }
     return tokens;
   }
@@ -141,10 +166,8 @@ class JsonTokenizer final : public Tokenizer {
     }
     if (!token.text) return std::nullopt;
     if (const auto id = added_.id_of(*token.text)) return id;
-    const auto found = model_.vocabulary().find(*token.text);
-    if (found != model_.vocabulary().end()) return found->second;
-    fail(ErrorKind::data, printable(token.source, 4096), ": token \"", printable(*token.text),
-         "\" is not in the tokenizer's vocabulary");
+    if (const auto id = own_id(*token.text)) return id;
+    refuse_unknown(token);
   }
 
   // The template says whether BOS and EOS are added, and which they are where no other file does.
@@ -170,11 +193,11 @@ class JsonTokenizer final : public Tokenizer {
     }
   }
 
-  std::vector<int32_t> encode_at(std::string_view text, Position position) const {
+  std::vector<int32_t> encode_at(std::string_view text, Position position,
+                                 const AddedTokens& tokens) const {
     const auto scratch = pool_.take();
     const EncodeContext context{scratch->regex, position};
-    Pieces pieces = is_valid_utf8(text) ? added_.split(text, normalizer_, context)
-                                        : added_.split(to_valid_utf8(text), normalizer_, context);
+    Pieces pieces = tokens.split(text, [&](Piece& piece) { normalizer_.apply(piece, context); });
     pre_tokenizer_.apply(pieces, context);
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 3);
@@ -194,7 +217,7 @@ class JsonTokenizer final : public Tokenizer {
   BpeModel model_;
   int32_t vocab_size_ = 0;
   std::unordered_map<int32_t, std::string_view> texts_;  // of the model's vocabulary
-  AddedTokens added_;
+  AddedTokens added_, formatted_;                        // in any text; in formatted text
   std::optional<int32_t> bos_, eos_;
   bool adds_bos_ = false, adds_eos_ = false;
   mutable ScratchPool<JsonScratch> pool_;

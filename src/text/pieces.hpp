@@ -1,5 +1,4 @@
-// What passes through a tokenizer of tokenizer.json: pieces of the text, in order, and how a
-// pattern splits them.
+// What passes through a tokenizer: pieces of the text, in order, and how a pattern splits them.
 //
 // Invariant: a piece's text is valid UTF-8 and not empty; a piece with an id is an added token and
 // is not looked at again.

@@ -1,6 +1,7 @@
-// Four files of Hugging Face's that may lie beside a tokenizer, in the order in which they count.
+// Five files of Hugging Face's that may lie beside a tokenizer, in the order in which they count.
 #include "text/special_tokens.hpp"
 
+#include <algorithm>
 #include <system_error>
 
 #include "mora/io/file.hpp"
@@ -54,6 +55,32 @@ void read_id(const Document& document, const std::string& key, SpecialToken& tok
   token.id = static_cast<int32_t>(id);
 }
 
+// The texts of all the special tokens that a file names: each is a text, an object with its
+// content, or a list of such.
+using Texts = std::unordered_set<std::string>;
+
+void add_texts(const Json& json, Texts& texts) {
+  if (json.is_string()) texts.insert(json.get<std::string>());
+  if (json.is_object() && json.contains("content")) add_texts(json["content"], texts);
+  if (json.is_array()) {
+    for (const Json& item : json) add_texts(item, texts);
+  }
+}
+
+void add_special_texts(const Document& document, Texts& texts) {
+  for (const char* key :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+        "additional_special_tokens", "extra_special_tokens"}) {
+    if (document.view().has(key)) add_texts(document.json[key], texts);
+  }
+}
+
+// The reference adds them in the order of their ids.
+std::vector<AddedToken> by_id(std::vector<AddedToken> tokens) {
+  std::ranges::stable_sort(tokens, {}, &AddedToken::id);
+  return tokens;
+}
+
 // The ids are keys there, as decimal numbers.
 std::vector<AddedToken> read_added(const JsonView& json) {
   std::vector<AddedToken> tokens;
@@ -63,7 +90,17 @@ std::vector<AddedToken> read_added(const JsonView& json) {
     if (!number) value.wrong("expected the id of a token as the key");
     tokens.push_back(read_added_token(value, std::stoi(key)));
   }
-  return tokens;
+  return by_id(std::move(tokens));
+}
+
+// The texts are keys there; the rest is what the reference takes for it.
+std::vector<AddedToken> read_listed(const Document& list, const Texts& special) {
+  std::vector<AddedToken> tokens;
+  for (const auto& [text, id] : list.view().members()) {
+    const Json token = {{"id", id.json()}, {"content", text}, {"special", special.count(text) > 0}};
+    tokens.push_back(read_added_token({token, list.source, json_pointer("", text)}));
+  }
+  return by_id(std::move(tokens));
 }
 
 std::optional<bool> read_flag(const Document& document, std::string_view key) {
@@ -73,20 +110,33 @@ std::optional<bool> read_flag(const Document& document, std::string_view key) {
 
 }  // namespace
 
+void refuse_unknown(const SpecialToken& token) {
+  fail(ErrorKind::data, printable(token.source, 4096), ": token \"",
+       printable(token.text.value_or("")), "\" is not in the tokenizer's vocabulary");
+}
+
 TokenizerSettings read_tokenizer_settings(const std::filesystem::path& folder) {
   TokenizerSettings settings;
+  Texts special;
+  bool has_decoder = false;
   if (const auto config = read_beside(folder / "tokenizer_config.json")) {
     read_text(*config, "bos_token", settings.bos);
     read_text(*config, "eos_token", settings.eos);
     settings.add_bos = read_flag(*config, "add_bos_token");
     settings.add_eos = read_flag(*config, "add_eos_token");
-    if (config->view().has("added_tokens_decoder")) {
-      settings.added = read_added(config->view().at("added_tokens_decoder"));
-    }
+    add_special_texts(*config, special);
+    has_decoder = config->view().has("added_tokens_decoder");
+    if (has_decoder) settings.added = read_added(config->view().at("added_tokens_decoder"));
   }
   if (const auto map = read_beside(folder / "special_tokens_map.json")) {
     read_text(*map, "bos_token", settings.bos);
     read_text(*map, "eos_token", settings.eos);
+    add_special_texts(*map, special);
+  }
+  if (!has_decoder) {
+    if (const auto list = read_beside(folder / "added_tokens.json")) {
+      settings.listed = read_listed(*list, special);
+    }
   }
   for (const char* name : {"config.json", "generation_config.json"}) {
     if (settings.bos.known && settings.eos.known) break;

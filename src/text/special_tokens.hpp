@@ -1,4 +1,4 @@
-// What the files beside a tokenizer say about BOS and EOS.
+// What the files beside a tokenizer say about BOS, EOS and added tokens.
 //
 // Invariant: a file that is there and cannot be read is an error; only a missing one is passed
 // over.
@@ -25,11 +25,16 @@ struct SpecialToken {
 struct TokenizerSettings {
   SpecialToken bos, eos;
   std::optional<bool> add_bos, add_eos;  // add_bos_token and add_eos_token
-  std::vector<AddedToken> added;         // added_tokens_decoder
+  std::vector<AddedToken> added;         // added_tokens_decoder, by id
+  std::vector<AddedToken> listed;        // added_tokens.json, by id, without added_tokens_decoder
 };
 
+// Error(data): no token of the tokenizer has the text of this one.
+[[noreturn]] void refuse_unknown(const SpecialToken& token);
+
 // From tokenizer_config.json, else special_tokens_map.json, else config.json, else
-// generation_config.json (whose eos_token_id may be a list: its first counts).
+// generation_config.json (whose eos_token_id may be a list: its first counts). Tokens of
+// added_tokens.json are special where the first two name them as such.
 TokenizerSettings read_tokenizer_settings(const std::filesystem::path& folder);
 
 }  // namespace mora

@@ -85,7 +85,7 @@ ModelChat read_model_chat(const std::filesystem::path& folder, const Tokenizer& 
 // one.
 enum class PromptKind : uint8_t {
   text,       // what a user wrote; BOS in front where the tokenizer adds one
-  formatted,  // by a prompt format: BOS and EOS written in it are those tokens; BOS as for text
+  formatted,  // by a prompt format: encode_formatted(); BOS as for text
   rendered    // by a chat template: the same, but nothing is added (transformers'
               // apply_chat_template)
 };

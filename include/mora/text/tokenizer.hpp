@@ -22,9 +22,13 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // The ids of UTF-8 text that begins a sequence; no BOS or EOS is added. Bytes that are not UTF-8
-  // become U+FFFD. Where the text holds an added token of a tokenizer.json (such as "<|im_end|>"),
-  // that is the token; a SentencePiece model has no such text.
+  // become U+FFFD. Where the text holds a token that a file adds to the model's own (such as
+  // "<|im_end|>"), that is the token.
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+
+  // The ids of text that a prompt format or a chat template wrote: as encode(), but where it holds
+  // BOS, EOS or a control piece of a SentencePiece model, that is the token, too.
+  virtual std::vector<int32_t> encode_formatted(std::string_view text) const = 0;
 
   // The ids of text that follows other text: as encode(), but without the space that some models
   // (LLaMA's among them) put before the first word, and with leading white space kept.
@@ -49,10 +53,10 @@ class Tokenizer {
 };
 
 // Opens a Hugging Face tokenizer.json with a BPE model or a SentencePiece model: the file (told
-// apart by its content), or in a folder tokenizer.json if it is there, else tokenizer.model. BOS,
-// EOS and whether they are added come from the file and from those beside it; docs/tokenizers.md
-// has the rules and the components that are supported. A missing file, one that is neither, or one
-// that needs what is not supported is Error(data).
+// apart by its content), or in a folder tokenizer.json if it is there, else tokenizer.model. Added
+// tokens, BOS, EOS and whether these two are put around a text come from the file and from those
+// beside it; docs/tokenizers.md has the rules and the components that are supported. A missing
+// file, one that is neither, or one that needs what is not supported is Error(data).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& file_or_folder);
 
 // A hash of the files that load_tokenizer() and chat templates read there: what decides about ids.
