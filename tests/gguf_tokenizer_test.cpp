@@ -105,6 +105,7 @@ TEST_CASE("a control token of a chat template is that token in the converted fol
   CHECK(tokenizer->encode_formatted("<s><|im_start|>a<|im_start|>ab") == expected);
   CHECK(tokenizer->encode("<s><|im_start|>a<|im_start|>ab") == expected);
   CHECK(tokenizer->decode(expected) == "a ab");
+  CHECK(folder.json("tokenizer_config.json")["legacy"] == true);  // "a" and "ab" begin anew
 }
 
 TEST_CASE("a SentencePiece model is read as it was written") {

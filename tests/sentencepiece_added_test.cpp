@@ -139,6 +139,39 @@ TEST_SUITE("sentencepiece_added") {
     CHECK(has(folder.open()->encode(text), kOwn));
   }
 
+  TEST_CASE("legacy says whether the text behind a token begins anew or goes on") {
+    const std::vector<std::pair<std::string, bool>> cases = {
+        {"", true},
+        {R"("legacy": true,)", true},
+        {R"("legacy": false,)", false},
+        {R"("legacy": null, "tokenizer_class": "PreTrainedTokenizerFast",)", true},
+        {R"("tokenizer_class": "LlamaTokenizer",)", false},
+        {R"("tokenizer_class": "LlamaTokenizerFast",)", false},
+        {R"("legacy": true, "tokenizer_class": "LlamaTokenizer",)", true}};
+    for (const auto& each : cases) {
+      INFO(each.first);
+      const Folder folder;
+      folder.file("tokenizer_config.json", "{" + each.first + kDecoder + "}");
+      const auto tokenizer = folder.open();
+      const Ids first = tokenizer->encode("the"), going_on = tokenizer->encode_continuation("the");
+      const Ids& behind = each.second ? first : going_on;
+      const auto with_token = [&](const Ids& front, int32_t id) {
+        Ids ids = front;
+        ids.push_back(id);
+        ids.insert(ids.end(), behind.begin(), behind.end());
+        return ids;
+      };
+      CHECK(tokenizer->encode("the<own>the") == with_token(first, kOwn + 2));
+      CHECK(tokenizer->encode("<own>the") == with_token({}, kOwn + 2));
+      CHECK(tokenizer->encode_formatted("<s>the") == with_token({}, 1));
+      CHECK(tokenizer->encode_continuation("the<own>the") == with_token(going_on, kOwn + 2));
+      CHECK(tokenizer->decode(with_token(first, kOwn)) == (each.second ? "the the" : "thethe"));
+    }
+    const Folder folder;
+    folder.file("tokenizer_config.json", R"({"legacy": "no"})");
+    CHECK(message_of(ErrorKind::data, [&] { folder.open(); }).find("/legacy") != std::string::npos);
+  }
+
   TEST_CASE("BOS and EOS are those that the tokenizer's files name, else the model's") {
     const Folder folder;
     const auto check = [&](const std::string& config, std::optional<int32_t> bos,

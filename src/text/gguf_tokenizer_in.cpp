@@ -283,7 +283,7 @@ std::string tokenizer_config(const GgufFile& file, const Vocabulary& v, bool sen
   json["clean_up_tokenization_spaces"] = false;
   if (sentencepiece) {
     json["add_prefix_space"] = flag(file, "add_space_prefix", true);
-    json["legacy"] = false;
+    json["legacy"] = true;  // llama.cpp puts a space in front of the text behind each control token
   }
   if (Json found = chat_template(file); !found.is_null()) json["chat_template"] = std::move(found);
   std::string text = dump_json(json, 2);

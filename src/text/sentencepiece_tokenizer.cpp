@@ -41,7 +41,9 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(const std::string& bytes, const std::string& source,
                          const TokenizerSettings& settings)
-      : adds_bos_(settings.add_bos.value_or(true)), adds_eos_(settings.add_eos.value_or(false)) {
+      : adds_bos_(settings.add_bos.value_or(true)),
+        adds_eos_(settings.add_eos.value_or(false)),
+        behind_token_(settings.begins_anew ? Position::beginning : Position::continuation) {
     const SentencePieceModel model = read_sentencepiece_model(bytes, source);
     const std::string what = no_sentencepiece_model(source);
     check_character_maps(model, what);
@@ -131,7 +133,7 @@ class SentencePieceTokenizer final : public Tokenizer {
         ids.push_back(*piece.id);
         continue;
       }
-      const auto part = encode_part(piece.text, piece.at_start ? position : Position::beginning);
+      const auto part = encode_part(piece.text, piece.at_start ? position : behind_token_);
       ids.insert(ids.end(), part.begin(), part.end());
     }
     return ids;
@@ -169,6 +171,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   bool adds_bos_, adds_eos_;
+  Position behind_token_;
   sentencepiece::SentencePieceProcessor processor_;
   std::unique_ptr<SentencePieceEncoder> encoder_;
   AddedTokens added_, formatted_;  // in any text; in formatted text

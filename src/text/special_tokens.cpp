@@ -108,6 +108,15 @@ std::optional<bool> read_flag(const Document& document, std::string_view key) {
   return document.view().at(key).boolean();
 }
 
+// Where the file does not say, transformers' LlamaTokenizer takes false, and what it takes in place
+// of a class that is not named true.
+bool read_legacy(const Document& config) {
+  if (const auto legacy = read_flag(config, "legacy")) return *legacy;
+  if (!config.view().has("tokenizer_class")) return true;
+  const std::string name = config.view().at("tokenizer_class").string();
+  return name != "LlamaTokenizer" && name != "LlamaTokenizerFast";
+}
+
 }  // namespace
 
 void refuse_unknown(const SpecialToken& token) {
@@ -124,6 +133,7 @@ TokenizerSettings read_tokenizer_settings(const std::filesystem::path& folder) {
     read_text(*config, "eos_token", settings.eos);
     settings.add_bos = read_flag(*config, "add_bos_token");
     settings.add_eos = read_flag(*config, "add_eos_token");
+    settings.begins_anew = read_legacy(*config);
     add_special_texts(*config, special);
     has_decoder = config->view().has("added_tokens_decoder");
     if (has_decoder) settings.added = read_added(config->view().at("added_tokens_decoder"));

@@ -25,8 +25,10 @@ struct SpecialToken {
 struct TokenizerSettings {
   SpecialToken bos, eos;
   std::optional<bool> add_bos, add_eos;  // add_bos_token and add_eos_token
-  std::vector<AddedToken> added;         // added_tokens_decoder, by id
-  std::vector<AddedToken> listed;        // added_tokens.json, by id, without added_tokens_decoder
+  // Whether text behind an added token begins anew, with a mark for a space in front ("legacy").
+  bool begins_anew = true;
+  std::vector<AddedToken> added;   // added_tokens_decoder, by id
+  std::vector<AddedToken> listed;  // added_tokens.json, by id, without added_tokens_decoder
 };
 
 // Error(data): no token of the tokenizer has the text of this one.
