@@ -312,6 +312,35 @@ TEST_CASE("added tokens of a SentencePiece tokenizer join its pieces") {
   CHECK(GgufFile(folder / "k.gguf").text("tokenizer.chat_template") == "own");
 }
 
+TEST_CASE("tokens that stand only in the files beside a tokenizer.json join its vocabulary") {
+  const HfTokenizer folder((TinyGguf()));
+  const auto added = [&] {
+    GgufMetadata metadata;
+    add_tokenizer_keys(metadata, folder.path(), {kVocabulary, {}, {}, {}});
+    write_gguf(folder / "k.gguf", metadata, {});
+    const GgufFile file(folder / "k.gguf");
+    return std::pair(std::string(file.texts("tokenizer.ggml.tokens")[7]),
+                     file.integers("tokenizer.ggml.token_type")[7]);
+  };
+  using Pair = std::pair<std::string, int64_t>;
+  CHECK(added() == Pair{"[PAD7]", 5});
+  folder.put("added_tokens.json", {{"<|im_start|>", 7}, {"<tool>", 6}});
+  CHECK(added() == Pair{"<|im_start|>", 4});
+  folder.put("special_tokens_map.json", {{"pad_token", "<|im_start|>"}});
+  CHECK(added() == Pair{"<|im_start|>", 3});
+  Json config = folder.json("tokenizer_config.json");
+  config["added_tokens_decoder"]["7"] = {{"content", "<|im_end|>"}, {"special", true}};
+  folder.put("tokenizer_config.json", config);
+  CHECK(added() == Pair{"<|im_end|>", 3});
+  CHECK(load_tokenizer(folder.path())->encode("a<|im_end|>") == std::vector<int32_t>{1, 7});
+  config["added_tokens_decoder"]["8"] = {{"content", "<|far|>"}};
+  folder.put("tokenizer_config.json", config);
+  const std::string message = folder.refused();
+  CHECK_MESSAGE(
+      message.find("tokenizer_config.json: token \"<|far|>\" has the id 8") != std::string::npos,
+      message);
+}
+
 TEST_SUITE_END();
 
 }  // namespace mora::testing

@@ -11,6 +11,7 @@
 #include "mora/text/gguf_tokenizer.hpp"
 #include "text/gguf_pre_tokenizers.hpp"
 #include "text/sentencepiece_model.hpp"
+#include "text/special_tokens.hpp"
 
 namespace mora {
 
@@ -39,10 +40,12 @@ Json read_json(const fs::path& path, size_t max_bytes) {
 }
 
 // Puts a token at its id; tokens between the last and this one are fillers until they are set.
-void place(Vocabulary& v, int64_t id, const TokenizerIds& ids, VocabularyPiece piece) {
+// `source` is the file that names it.
+void place(Vocabulary& v, int64_t id, const TokenizerIds& ids, VocabularyPiece piece,
+           std::string_view source) {
   if (id < 0 || id >= ids.vocab_size) {
-    fail(ErrorKind::data, printable(v.source), ": token \"", printable(piece.text),
-         "\" has the id ", id, "; the model has rows for ", ids.vocab_size);
+    fail(ErrorKind::data, printable(source), ": token \"", printable(piece.text), "\" has the id ",
+         id, "; the model has rows for ", ids.vocab_size);
   }
   const auto at = static_cast<size_t>(id);
   for (size_t i = v.pieces.size(); i <= at; ++i) {
@@ -51,16 +54,27 @@ void place(Vocabulary& v, int64_t id, const TokenizerIds& ids, VocabularyPiece p
   v.pieces[at] = std::move(piece);
 }
 
-void place_added(Vocabulary& v, int64_t id, const TokenizerIds& ids, const JsonView& token) {
-  const std::string text = token.at("content").string();
-  const bool control = token.has("special") && token.at("special").boolean();
-  const bool known = id >= 0 && static_cast<uint64_t>(id) < v.pieces.size();
-  const PieceType before = known ? v.pieces[static_cast<size_t>(id)].type : PieceType::unused;
+void place_added(Vocabulary& v, const AddedToken& token, const TokenizerIds& ids) {
+  if (token.content.empty()) return;  // transformers takes no notice of it
+  const auto id = static_cast<size_t>(token.id);
+  const PieceType before = id < v.pieces.size() ? v.pieces[id].type : PieceType::unused;
   // SentencePiece's own kinds say more than "special".
   if (before == PieceType::unknown || before == PieceType::byte) return;
-  const float score =
-      before == PieceType::unused ? kAddedScore : v.pieces[static_cast<size_t>(id)].score;
-  place(v, id, ids, {text, score, control ? PieceType::control : PieceType::user_defined});
+  const float score = before == PieceType::unused ? kAddedScore : v.pieces[id].score;
+  const PieceType type = token.special ? PieceType::control : PieceType::user_defined;
+  place(v, token.id, ids, {token.content, score, type}, token.source);
+}
+
+// Tokens that stand only in the files beside a tokenizer's own; those of added_tokens.json say no
+// more of a token that is there already.
+void place_beside(Vocabulary& v, const fs::path& folder, const TokenizerIds& ids) {
+  const TokenizerSettings settings = read_tokenizer_settings(folder);
+  for (const AddedToken& token : settings.added) place_added(v, token, ids);
+  for (const AddedToken& token : settings.listed) {
+    const auto id = static_cast<size_t>(token.id);
+    const bool known = id < v.pieces.size() && v.pieces[id].text == token.content;
+    if (!known) place_added(v, token, ids);
+  }
 }
 
 // Whether a post-processor puts a special token before or behind a text.
@@ -125,11 +139,11 @@ Vocabulary add_byte_level(GgufMetadata& metadata, const fs::path& path, const To
   const NamedPreTokenizer& pre = pre_tokenizer_of(json);
   Vocabulary v{path.string(), {}, false, false};
   for (const auto& [token, id] : model.at("vocab").members()) {
-    place(v, id.integer(), ids, {token, 0, PieceType::normal});
+    place(v, id.integer(), ids, {token, 0, PieceType::normal}, v.source);
   }
   if (json.has("added_tokens")) {
     for (const JsonView& token : json.at("added_tokens").items()) {
-      place_added(v, token.at("id").integer(), ids, token);
+      place_added(v, read_added_token(token), ids);
     }
   }
   if (json.has("post_processor")) read_post_processor(json.at("post_processor"), v);
@@ -139,8 +153,8 @@ Vocabulary add_byte_level(GgufMetadata& metadata, const fs::path& path, const To
   return v;
 }
 
-Vocabulary add_sentencepiece(GgufMetadata& metadata, const fs::path& path, const TokenizerIds& ids,
-                             const JsonView& config) {
+Vocabulary add_sentencepiece(GgufMetadata& metadata, const fs::path& path,
+                             const TokenizerIds& ids) {
   const SentencePieceModel model =
       read_sentencepiece_model(read_file(path, kMaxTokenizer), path.string());
   auto refuse = [&](std::string_view why) {
@@ -152,32 +166,12 @@ Vocabulary add_sentencepiece(GgufMetadata& metadata, const fs::path& path, const
   if (!model.escape_whitespaces || model.space_as_suffix) refuse("marks spaces in another way");
   Vocabulary v{path.string(), {}, true, false};
   for (size_t id = 0; id < model.pieces.size(); ++id) {
-    place(v, static_cast<int64_t>(id), ids, model.pieces[id]);
-  }
-  if (config.has("added_tokens_decoder")) {
-    for (const auto& [id, token] : config.at("added_tokens_decoder").members()) {
-      if (id.empty() || id.size() > 9 || id.find_first_not_of("0123456789") != id.npos) {
-        token.wrong("expected a token's id as key");
-      }
-      place_added(v, std::stoll(id), ids, token);
-    }
+    place(v, static_cast<int64_t>(id), ids, model.pieces[id], v.source);
   }
   metadata.add_text(key("model"), "llama");
   metadata.add_text(key("pre"), "default");
   metadata.add_bool(key("add_space_prefix"), model.add_dummy_prefix);
   return v;
-}
-
-// Tokens that were added to a SentencePiece model and stand only in added_tokens.json.
-void add_from_list(Vocabulary& v, const fs::path& path, const TokenizerIds& ids) {
-  const Json document = read_json(path, kMaxConfig);
-  if (document.is_null()) return;
-  for (const auto& [text, id] : JsonView(document, path.string()).members()) {
-    const int64_t number = id.integer();
-    const bool known = number >= 0 && static_cast<uint64_t>(number) < v.pieces.size() &&
-                       v.pieces[static_cast<size_t>(number)].text == text;
-    if (!known) place(v, number, ids, {text, kAddedScore, PieceType::user_defined});
-  }
 }
 
 // A special token of tokenizer_config.json: text, or an object with the text as "content".
@@ -232,7 +226,7 @@ void add_chat_templates(GgufMetadata& metadata, const JsonView& config, const fs
 void add_tokens(GgufMetadata& metadata, Vocabulary& v, const TokenizerIds& ids, bool with_scores) {
   if (static_cast<int64_t>(v.pieces.size()) < ids.vocab_size) {
     const int64_t last = ids.vocab_size - 1;
-    place(v, last, ids, {str("[PAD", last, "]"), kAddedScore, PieceType::unused});
+    place(v, last, ids, {str("[PAD", last, "]"), kAddedScore, PieceType::unused}, v.source);
   }
   std::vector<std::string> tokens;
   std::vector<float> scores;
@@ -260,9 +254,9 @@ void add_tokenizer_keys(GgufMetadata& metadata, const fs::path& folder, const To
     fail(ErrorKind::data, printable(folder.string()),
          ": has neither tokenizer.model nor tokenizer.json; a GGUF needs its tokenizer");
   }
-  Vocabulary v = sentencepiece ? add_sentencepiece(metadata, pieces, ids, config)
+  Vocabulary v = sentencepiece ? add_sentencepiece(metadata, pieces, ids)
                                : add_byte_level(metadata, json, ids);
-  if (sentencepiece) add_from_list(v, folder / "added_tokens.json", ids);
+  place_beside(v, folder, ids);
   add_special_ids(metadata, config, v, ids);
   add_tokens(metadata, v, ids, sentencepiece);
   auto flag = [&](const char* name, const std::optional<bool>& otherwise) {
