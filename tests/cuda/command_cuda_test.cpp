@@ -121,12 +121,14 @@ TEST_CASE("what is missing is one line and the documented exit code") {
     const char *machine, *said;
     int code;
   };
-  const std::vector<Lacking> machines = {{"driver=0", "no NVIDIA driver", 2},
-                                         {"devices=0", "no CUDA device is visible", 2},
-                                         {"capability=75", "compute capability 7.5", 2},
-                                         {"managed=0", "concurrentManagedAccess", 2},
-                                         {"mebibytes=1", "out of memory", 4},
-                                         {"fail=1", "CUDA, running kernels", 1}};
+  const std::vector<Lacking> machines = {
+      {"driver=0", "no NVIDIA driver", 2},
+      {"devices=0", "no CUDA device is visible", 2},
+      {"capability=75", "compute capability 7.5", 2},
+      {"managed=0", "concurrentManagedAccess", 2},
+      {"ready=0", "no CUDA device can be used: an emulated error", 2},
+      {"mebibytes=1", "out of memory", 4},
+      {"fail=1", "CUDA, running kernels", 1}};
   const Place place;
   for (const Lacking& lacking : machines) {
     const Machine machine(lacking.machine);
@@ -149,6 +151,16 @@ TEST_CASE("a batch that does not fit the device's memory is refused with what ta
   for (const char* part : {"out of memory", "frozen weights", "activations", "emulated device"})
     CHECK(done.err.find(part) != std::string::npos);
   CHECK_FALSE(fs::exists(place / "run"));
+}
+
+TEST_CASE("a device with little shared memory is said to have it, walked and recorded") {
+  const Place place;
+  const Machine machine("shared=50000");
+  const Finished done = place.train("run", "cuda");
+  CHECK(done.code == 1);
+  CHECK_MESSAGE(done.err.find("shared memory") != std::string::npos, done.err);
+  CHECK(done.err.find("choose dtype bf16") != std::string::npos);
+  CHECK_FALSE(fs::exists(place / "run" / "summary.json"));
 }
 
 #else

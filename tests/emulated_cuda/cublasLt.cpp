@@ -224,7 +224,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
     return p != nullptr && reinterpret_cast<uintptr_t>(p) % bytes == 0;
   };
   bool fits = layouts == algorithm->layouts && workspace_bytes >= algorithm->workspace &&
-              aligned(workspace, 16) && description->a == algorithm->description.a &&
+              (algorithm->workspace == 0 || aligned(workspace, 256)) && description->a == algorithm->description.a &&
               description->b == algorithm->description.b;
   const std::array<const void*, 4> data = {a, b, c, d};
   for (size_t i = 0; i < data.size(); ++i) {

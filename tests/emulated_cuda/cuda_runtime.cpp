@@ -254,6 +254,7 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = static_cast<int>(setting("devices", 1));
   if (setting("driver", 1) == 0) return cudaErrorInsufficientDriver;
+  if (setting("ready", 1) == 0) return cudaErrorLaunchFailure;
   return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) {
@@ -371,7 +372,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-  if (static_cast<size_t>(value) <= emulated::kMostShared) return cudaSuccess;
+  const auto most = static_cast<int>(emulated::setting("shared", emulated::kMostShared));
+  if (value <= most) return cudaSuccess;
   fail_with(cudaErrorInvalidValue);
   return cudaErrorInvalidValue;
 }

@@ -110,6 +110,9 @@ Preference prefer(size_t input_alignment, size_t result_alignment) {
   return preference;
 }
 
+constexpr size_t kPlanned = 64;     // alignment of what a plan places
+constexpr size_t kWorkspace = 256;  // and of the workspace that cuBLASLt asks for
+
 class CublasProduct final : public Product {
  public:
   explicit CublasProduct(const ProductShape& s)
@@ -124,7 +127,8 @@ class CublasProduct final : public Product {
   }
 
   size_t scratch_bytes() const override {
-    return std::max(for_aligned_.workspaceSize, for_any_.workspaceSize);
+    const size_t most = std::max(for_aligned_.workspaceSize, for_any_.workspaceSize);
+    return most == 0 ? 0 : most + kWorkspace - kPlanned;
   }
 
   // The same algorithm in every run, as addresses keep their alignment when memory moves.
@@ -172,7 +176,14 @@ class CublasProduct final : public Product {
     const auto alpha = static_cast<T>(shape_.alpha), beta = static_cast<T>(o.c == nullptr ? 0 : 1);
     return cublas().cublasLtMatmul(library(), description_.get(), &alpha, o.b, b_.get(), o.a,
                                    a_.get(), &beta, o.c == nullptr ? o.d : o.c, c_.get(), o.d,
-                                   c_.get(), &chosen.algo, scratch, chosen.workspaceSize, stream());
+                                   c_.get(), &chosen.algo, workspace(scratch, chosen),
+                                   chosen.workspaceSize, stream());
+  }
+
+  static void* workspace(void* scratch, const Algorithm& chosen) {
+    if (chosen.workspaceSize == 0) return nullptr;
+    const auto address = reinterpret_cast<uintptr_t>(scratch);
+    return reinterpret_cast<void*>((address + kWorkspace - 1) / kWorkspace * kWorkspace);
   }
 
   ProductShape shape_;

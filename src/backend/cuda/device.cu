@@ -53,7 +53,9 @@ void open_device() {
   const cudaError_t found = cudaGetDeviceCount(&count);
   if (found == cudaErrorInsufficientDriver)
     refuse("no NVIDIA driver, or one too old for this program");
-  if (found != cudaSuccess || count == 0) refuse("no CUDA device is visible");
+  if (found != cudaSuccess && found != cudaErrorNoDevice)
+    refuse(str("no CUDA device can be used: ", cudaGetErrorString(found)));
+  if (count == 0) refuse("no CUDA device is visible");
   check(cudaSetDevice(0), "opening the device");
   Device device;
   cudaDeviceProp properties{};

@@ -24,7 +24,7 @@ void dropout_mask(const KernelArgs& args) {
     uint32_t word = 0;
     for (uint32_t first = 0; first < kWord; first += 4) {
       const auto numbers =
-          philox({static_cast<uint32_t>(w * kWord + first) / 4, static_cast<uint32_t>(step[1]),
+          philox({static_cast<uint32_t>((w * kWord + first) / 4), static_cast<uint32_t>(step[1]),
                   static_cast<uint32_t>(step[0]), stream},
                  key);
       for (uint32_t j = 0; j < 4; ++j)

@@ -29,10 +29,15 @@ template <class... Parameters, class... Arguments>
 void launch(const Grid& grid, void (*kernel)(Parameters...), Arguments... arguments) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
   constexpr size_t kGranted = 48 << 10;
-  if (grid.shared_bytes > kGranted) {
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                         cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(grid.shared_bytes));
+  if (grid.shared_bytes > kGranted &&
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(grid.shared_bytes)) != cudaSuccess) {
+    cudaGetLastError();  // which the next line says better
+    note_failure("CUDA, starting a kernel",
+                 "it needs more shared memory than this device gives a block; attention in fp32 "
+                 "needs most: choose dtype bf16");
+    return;
   }
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;

@@ -10,7 +10,8 @@ namespace mora::cuda {
 
 namespace {
 
-constexpr size_t kSmall = size_t{1} << 20;  // below, the program clears memory itself
+constexpr size_t kReserve = size_t{1} << 30;  // for libraries, modules and graphs, loaded later
+constexpr size_t kSmall = size_t{1} << 20;    // below, the program clears memory itself
 
 cudaError_t prefetch(void* data, size_t bytes) {
 #if CUDART_VERSION >= 13000
@@ -27,6 +28,7 @@ class DeviceMemory final : public MemorySource {
   DeviceMemory() : name_(device_name()) {
     size_t total = 0;
     check(cudaMemGetInfo(&left_, &total), "asking for the device's memory");
+    left_ -= std::min(left_ / 32, kReserve);
   }
 
   void* allocate(size_t bytes, Fill fill) override {

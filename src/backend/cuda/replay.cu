@@ -21,7 +21,12 @@ class GraphReplay final : public Replay {
       walk(plan);
       warm_ = true;
     }
-    wait();
+    try {
+      wait();
+    } catch (...) {
+      discard();  // what failed while it was recorded is missing in it
+      throw;
+    }
   }
 
   void forget() override { discard(); }
