@@ -1,7 +1,5 @@
 #include "mora/train/resume.hpp"
 
-#include <ranges>
-
 #include "mora/io/file.hpp"
 
 namespace mora {
@@ -26,7 +24,8 @@ std::optional<TrainingState> load_newest_checkpoint(const std::filesystem::path&
                                                     ParameterStore& store, const Warn& warn) {
   const auto found = list_checkpoints(checkpoints);
   std::vector<std::filesystem::path> damaged;
-  for (const auto& checkpoint : found | std::views::reverse) {
+  for (size_t i = found.size(); i-- > 0;) {
+    const std::filesystem::path& checkpoint = found[i];
     try {
       const TrainingState state = load_checkpoint(checkpoint, identity, trained, store);
       for (const auto& path : damaged) set_aside(path, warn);
