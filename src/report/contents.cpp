@@ -190,8 +190,7 @@ fs::path Contents::run_base() const {
   std::error_code none;
   if (fs::is_directory(run_ / "initial_model", none)) return run_ / "initial_model";
   const std::string file = (run_ / "run_config.json").string();
-  constexpr size_t most = size_t{64} << 20;
-  const Json config = parse_json(read_file(file, most), file, {.max_bytes = most});
+  const Json config = parse_json(read_file(file, kMaxSettings), file, {.max_bytes = kMaxSettings});
   const JsonView model = JsonView(config, file).at("model");
   const fs::path base = model.has("path") ? model.at("path").string() : "";
   return fs::is_directory(base, none) ? base : fs::path();

@@ -2,6 +2,7 @@
 // order in which the reference (Hugging Face's `tokenizers`) applies them. Everything is read and
 // checked when the file is; encoding only fails where a regular expression does.
 #include <algorithm>
+#include <unordered_set>
 
 #include "mora/io/text.hpp"
 #include "text/added_tokens.hpp"
@@ -136,12 +137,11 @@ class JsonTokenizer final : public Tokenizer {
   static std::vector<AddedToken> all_added_tokens(const JsonView& json,
                                                   const TokenizerSettings& settings) {
     std::vector<AddedToken> tokens = read_added_tokens(json);
-    const auto has = [&](const std::string& content) {
-      return std::ranges::find(tokens, content, &AddedToken::content) != tokens.end();
-    };
     tokens.insert(tokens.end(), settings.added.begin(), settings.added.end());
+    std::unordered_set<std::string> known;
+    for (const AddedToken& token : tokens) known.insert(token.content);
     for (const AddedToken& token : settings.listed) {
-      if (!has(token.content)) tokens.push_back(token);
+      if (!known.contains(token.content)) tokens.push_back(token);
     }
     return tokens;
   }

@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::string_view kStep = "step-";
 constexpr const char* kMergedBase = "base";
-constexpr size_t kMaxState = size_t{64} << 20;  // a configuration of 16 MiB has many settings
 
 std::string step_name(int64_t step) {
   char name[32];
@@ -62,7 +61,7 @@ Json to_json(const TrainingState& s) {
 
 TrainingState read_state(const fs::path& file) {
   const Json document =
-      parse_json(read_file(file, kMaxState), file.string(), {.max_bytes = kMaxState});
+      parse_json(read_file(file, kMaxSettings), file.string(), {.max_bytes = kMaxSettings});
   const JsonView json(document, file.string()), window = json.at("window");
   auto count = [](const JsonView& value) {
     if (value.integer() < 0) value.wrong("must not be negative");

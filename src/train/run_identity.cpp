@@ -11,8 +11,6 @@ namespace mora {
 
 namespace {
 
-constexpr size_t kMaxConfig = size_t{64} << 20;  // of 16 MiB before its paths were made absolute
-
 // A device rounds differently, but a run may move to another.
 constexpr std::array<std::string_view, 9> kFree = {
     "/output_dir", "/train/logging_steps", "/train/save_",    "/train/eval_steps",
@@ -32,7 +30,7 @@ std::string dotted(const std::string& pointer) {
 
 Settings settings_of(std::string_view configuration, std::string_view source) {
   Settings settings;
-  const Json flat = parse_json(configuration, source, {.max_bytes = kMaxConfig}).flatten();
+  const Json flat = parse_json(configuration, source, {.max_bytes = kMaxSettings}).flatten();
   for (const auto& [pointer, value] : flat.items()) {
     if (matters(pointer)) settings[dotted(pointer)] = dump_json(value);
   }
@@ -95,7 +93,7 @@ void check_identity(const std::filesystem::path& checkpoint, const RunIdentity& 
 }
 
 void check_finished_run(const std::filesystem::path& run_config, const RunConfig& now) {
-  const Settings saved = settings_of(read_file(run_config, kMaxConfig), run_config.string());
+  const Settings saved = settings_of(read_file(run_config, kMaxSettings), run_config.string());
   const std::string changes =
       differences(saved, settings_of(to_json_text(now), "the configuration"), "the run");
   if (changes.empty()) return;

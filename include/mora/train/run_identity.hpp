@@ -13,6 +13,9 @@ namespace mora {
 
 using Settings = std::map<std::string, std::string>;  // "train.learning_rate" -> "0.003"
 
+// Of run_config.json and state.json: a configuration's 16 MiB, its paths made absolute.
+inline constexpr size_t kMaxSettings = size_t{64} << 20;
+
 struct RunIdentity {
   Settings settings;             // of the configuration, and of the model's config.json
   std::string data_sha256;       // of the training examples
